@@ -1,0 +1,73 @@
+# Each target sets up what it needs by itself, in .venv here; a second time costs nothing.
+#
+#   make demo           a real, instrumented OpenAI application, and its trace in this terminal; no network, no keys
+#   make check          what CI runs: format, lint, types, import contracts, tests
+#   make check-oldest   the tests on the oldest OpenTelemetry that is supported
+#   make bench          what it costs, beside what others cost (minutes); bench-quick: under a minute
+#   make fix            format, mend what ruff can mend, write the README's table of settings anew
+#   make clean          everything that these made
+#
+# The environment is made with uv where there is one, else with venv and pip; `make UV= ...` says pip even so.
+# `make PYTHON=python3.12 ...` chooses the interpreter for a new one.
+
+PYTHON        ?= python3
+PYTHON_OLDEST ?= $(shell python3.10 -c 'print("python3.10")' 2>/dev/null || echo $(PYTHON))
+UV            ?= $(shell command -v uv 2>/dev/null)
+OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemetry-proto==1.30.0 \
+                 opentelemetry-exporter-otlp==1.30.0 opentelemetry-semantic-conventions==0.51b0 \
+                 opentelemetry-instrumentation-fastapi==0.51b0
+
+.DEFAULT_GOAL := check
+.PHONY: check check-oldest demo bench bench-quick fix clean
+
+check: .venv/.has-dev
+	.venv/bin/ruff format --check --quiet
+	.venv/bin/ruff check --quiet
+	.venv/bin/mypy --no-error-summary
+	.venv/bin/lint-imports --no-cache --no-logo >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	.venv/bin/python -m pytest
+
+check-oldest: .venv-oldest/.has-test
+	.venv-oldest/bin/python -m pytest
+
+demo: .venv/.has-demo
+	@.venv/bin/otel-langfuse demo
+
+bench: .venv/.has-dev
+	@.venv/bin/python -m benchmarks
+
+bench-quick: .venv/.has-dev
+	@.venv/bin/python -m benchmarks --quick
+
+fix: .venv/.has-dev
+	.venv/bin/python tests/test_readme.py
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+clean:
+	rm -rf .venv .venv-oldest dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests examples benchmarks conformance -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- environments: .has-EXTRA says that the package, editable, and what that extra needs are there --------------------------
+
+.venv/.has-%: pyproject.toml
+	$(call environment,.venv,$(PYTHON),-e '.[$*]')
+	@touch $@
+
+# dev needs all that demo needs, so that `make demo` after `make check` installs nothing.
+.venv/.has-dev: pyproject.toml
+	$(call environment,.venv,$(PYTHON),-e '.[dev]')
+	@touch $@ .venv/.has-demo
+
+.venv-oldest/.has-test: pyproject.toml Makefile
+	$(call environment,.venv-oldest,$(PYTHON_OLDEST),-e '.[test]' $(OLDEST))
+	@touch $@
+
+# environment(folder, interpreter, what to install). `-qq`: pip's warnings about the machine's own settings are not our story.
+define environment
+	@$(2) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	    echo "otel-langfuse needs Python 3.10 or newer, and '$(2)' is not: say which to use, for example: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "setting up $(1) (once; it downloads what pyproject.toml names) ..." >&2
+	@$(if $(UV),test -x $(1)/bin/python || $(UV) venv --quiet --python $(2) $(1),test -x $(1)/bin/pip || $(2) -m venv $(1))
+	@$(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(3),$(1)/bin/python -m pip install -qq --disable-pip-version-check $(3))
+endef

@@ -1,0 +1,393 @@
+"""Every setting, once: name, environment variables, default, unit, limit. The only module that reads the environment.
+
+A value comes from the argument at the door, else from the first environment variable of the row that is set and not
+empty, else from the default. Whatever cannot work raises ``ConfigError`` when the processor, exporter or client is
+made, never later.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from .errors import ConfigError
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+DEFAULT_BASE_URL: Final = "https://cloud.langfuse.com"
+ENVIRONMENT_PATTERN: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+"""What Langfuse accepts as a tracing environment (api.md 2.6)."""
+
+_RELEASE_VARIABLES: Final = (  # the commit that a platform or a CI service says it runs, after Langfuse's own variable
+    "LANGFUSE_RELEASE",
+    "VERCEL_GIT_COMMIT_SHA",
+    "RENDER_GIT_COMMIT",
+    "CI_COMMIT_SHA",
+    "CIRCLE_SHA1",
+    "SOURCE_VERSION",
+    "TRAVIS_COMMIT",
+    "GIT_COMMIT",
+    "GITHUB_SHA",
+    "BITBUCKET_COMMIT",
+    "BUILD_SOURCEVERSION",
+    "DRONE_COMMIT_SHA",
+)
+
+
+class Variable(NamedTuple):
+    """An environment variable; a number in it is multiplied by ``factor`` (0.001 where it is in milliseconds)."""
+
+    name: str
+    factor: float = 1.0
+
+
+class Setting(NamedTuple):
+    """A row of the table: where a value comes from, what it may be, and one line of doc.
+
+    ``check`` takes text or a value of the right type and returns the value; it raises ``ValueError`` or ``TypeError``.
+    """
+
+    argument: str
+    variables: tuple[Variable, ...]
+    check: Callable[[Any], Any]
+    expected: str
+    unit: str
+    doc: str
+    secret: bool
+
+
+# -- checks: text or value in, value out -------------------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+        raise ValueError
+    return value.strip()
+
+
+def _key(value: Any) -> str:
+    text = _text(value)
+    if not text.isascii() or " " in text:
+        raise ValueError
+    return text
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        number = int(value) if isinstance(value, str) else value
+        if type(number) is float and number.is_integer():
+            number = int(number)
+        if type(number) is not int or not low <= number <= high:
+            raise ValueError
+        return number
+
+    return check
+
+
+def _real(low: float, high: float) -> Callable[[Any], float]:
+    def check(value: Any) -> float:
+        if isinstance(value, bool):
+            raise TypeError
+        number = float(value)
+        if not low <= number <= high:  # also for nan
+            raise ValueError
+        return number
+
+    return check
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = value.strip().lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    raise ValueError
+
+
+def _compression(value: Any) -> str:
+    text = str(value).strip().lower()
+    if text not in ("gzip", "none"):
+        raise ValueError
+    return text
+
+
+def _environment(value: Any) -> str:
+    if not isinstance(value, str) or not ENVIRONMENT_PATTERN.fullmatch(value):
+        raise ValueError
+    return value
+
+
+def web_url(value: Any) -> str:
+    """Checks an http(s) URL without credentials, query or fragment, and returns it without a slash at its end.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    text = _text(value)
+    parts = urlsplit(text)
+    plain = not (parts.username or parts.password or "@" in parts.netloc or parts.query or parts.fragment)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain or " " in text:
+        raise ValueError
+    _ = parts.port  # raises for a port that is no port
+    return text.rstrip("/")
+
+
+def sqlite_path(base_url: str) -> str | None:
+    """The file that a ``sqlite:///...`` URL names, or None for every other URL.
+
+    As SQLAlchemy has it: three slashes before a path relative to the working directory, four before an absolute one.
+    """
+    prefix = "sqlite:///"
+    return base_url[len(prefix) :] if base_url.startswith(prefix) else None
+
+
+def _base_url(value: Any) -> str:
+    path = sqlite_path(_text(value))
+    if path is None:
+        return web_url(value)
+    if not path or path.endswith("/") or path == ":memory:":
+        raise ValueError
+    return _text(value)
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def _setting(
+    default: Any,
+    check: Callable[[Any], Any],
+    expected: str,
+    doc: str,
+    *variables: str | Variable,
+    argument: str,
+    unit: str = "",
+    secret: bool = False,
+) -> Any:
+    rows = tuple(Variable(v) if isinstance(v, str) else v for v in variables)
+    setting = Setting(argument, rows, check, expected, unit, doc, secret)
+    return field(default=default, repr=not secret, metadata={"setting": setting})
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings, checked. Make it with ``Config.from_env``, or directly in tests.
+
+    Seconds and bytes are in the names of the fields; arguments at the doors and ``from_env`` are named as in
+    ``settings_table()``.
+    """
+
+    public_key: str | None = _setting(
+        None,
+        _key,
+        "ASCII text without spaces",
+        "Public key of the Langfuse project.",
+        "LANGFUSE_PUBLIC_KEY",
+        argument="public_key",
+    )
+    secret_key: str | None = _setting(
+        None,
+        _key,
+        "ASCII text without spaces",
+        "Secret key of the Langfuse project. Never logged.",
+        "LANGFUSE_SECRET_KEY",
+        argument="secret_key",
+        secret=True,
+    )
+    base_url: str = _setting(
+        DEFAULT_BASE_URL,
+        _base_url,
+        "http(s)://host[:port][/path] without credentials, sqlite:///relative.db or sqlite:////absolute.db",
+        "Where observations go: a Langfuse server, or a local SQLite file.",
+        "LANGFUSE_BASE_URL",
+        "LANGFUSE_HOST",
+        argument="base_url",
+    )
+    environment: str | None = _setting(
+        None,
+        _environment,
+        "1 to 40 of a-z 0-9 - _, not starting with langfuse",
+        "Langfuse environment of every span that names none itself.",
+        "LANGFUSE_TRACING_ENVIRONMENT",
+        argument="environment",
+    )
+    release: str | None = _setting(
+        None,
+        _text,
+        "text",
+        "Release of the application; by default the commit that the platform or CI service names.",
+        *_RELEASE_VARIABLES,
+        argument="release",
+    )
+    sample_rate: float = _setting(
+        1.0,
+        _real(0.0, 1.0),
+        "a number from 0 to 1",
+        "Share of traces that are sent, chosen by trace id, so alike in every service.",
+        "LANGFUSE_SAMPLE_RATE",
+        argument="sample_rate",
+    )
+    flush_at: int = _setting(
+        512,
+        _whole(1, 100_000),
+        "a whole number from 1 to 100000",
+        "Spans that make a batch.",
+        "LANGFUSE_FLUSH_AT",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        argument="flush_at",
+        unit="spans",
+    )
+    flush_interval_s: float = _setting(
+        5.0,
+        _real(0.0, 3600.0),
+        "a number from 0 to 3600 (seconds)",
+        "Longest time that a span waits for its batch to fill.",
+        "LANGFUSE_FLUSH_INTERVAL",
+        Variable("OTEL_BSP_SCHEDULE_DELAY", 0.001),
+        argument="flush_interval",
+        unit="s",
+    )
+    max_queue_spans: int = _setting(
+        50_000,
+        _whole(1, 10_000_000),
+        "a whole number from 1 to 10000000",
+        "Spans that wait or are being sent, at most; newer ones are dropped and counted.",
+        "LANGFUSE_MAX_QUEUE_SPANS",
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        argument="max_queue_spans",
+        unit="spans",
+    )
+    max_queue_bytes: int = _setting(
+        64 * MIB,
+        _whole(KIB, 1 << 40),
+        "a whole number from 1024 to 1 TiB (bytes)",
+        "The same bound in bytes (an estimate of what the spans hold).",
+        "LANGFUSE_MAX_QUEUE_BYTES",
+        argument="max_queue_bytes",
+        unit="bytes",
+    )
+    timeout_s: float = _setting(
+        5.0,
+        _real(0.001, 3600.0),
+        "a number from 0.001 to 3600 (seconds)",
+        "Longest time that one request takes, from connecting to the last byte of the answer.",
+        "LANGFUSE_TIMEOUT",
+        argument="timeout",
+        unit="s",
+    )
+    max_request_bytes: int = _setting(
+        4 * MIB,
+        _whole(KIB, 1 << 30),
+        "a whole number from 1024 to 1 GiB (bytes)",
+        "Size of one request before compression, at most; larger batches are split.",
+        "LANGFUSE_MAX_REQUEST_BYTES",
+        argument="max_request_bytes",
+        unit="bytes",
+    )
+    compression: str = _setting(
+        "gzip",
+        _compression,
+        "gzip or none",
+        "Compression of OTLP requests.",
+        "LANGFUSE_OTEL_COMPRESSION",
+        argument="compression",
+    )
+    enabled: bool = _setting(
+        True,
+        _truth,
+        "true or false",
+        "false: nothing is recorded, sent or counted.",
+        "LANGFUSE_TRACING_ENABLED",
+        argument="enabled",
+    )
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None or item.default is not None:
+                setting = _of(item)
+                object.__setattr__(self, item.name, _checked(setting, setting.argument, value, 1.0))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Config:
+        """Reads the settings: ``overrides`` first, then ``environ``, then the defaults.
+
+        Args:
+            environ: variable -> text; an empty or blank text counts as not set.
+            **overrides: settings by the names that they have at the doors (``flush_interval``, ``timeout`` ...). None
+            means not given.
+
+        Raises:
+            ConfigError: a value cannot work; the message names the argument or the variable, the value and what was
+            expected.
+            TypeError: an override that is no setting.
+        """
+        known = {_of(item).argument: item.name for item in fields(cls)}
+        if unknown := overrides.keys() - known.keys():
+            raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            setting = _of(item)
+            if overrides.get(setting.argument) is not None:
+                values[item.name] = overrides[setting.argument]
+                continue
+            for variable in setting.variables:
+                if text := environ.get(variable.name, "").strip():
+                    values[item.name] = _checked(setting, variable.name, text, variable.factor)
+                    break
+        return cls(**values)
+
+
+def _of(item: Any) -> Setting:
+    setting: Setting = item.metadata["setting"]
+    return setting
+
+
+def _checked(setting: Setting, name: str, value: Any, factor: float) -> Any:
+    try:
+        return setting.check(value if factor == 1.0 else float(value) * factor)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        shown = "***" if setting.secret or "@" in str(value) else repr(value)[:100]
+        expected = setting.expected if factor == 1.0 else f"{setting.expected.partition(' (')[0]}, times {1 / factor:g}"
+        raise ConfigError(f"{name}={shown}: expected {expected}") from None
+
+
+# -- what the README shows ---------------------------------------------------------------------------------------------
+
+
+def _default_text(setting: Setting, default: Any) -> str:
+    if default is None:
+        return ""
+    if setting.unit == "bytes" and default % MIB == 0:
+        return f"{default // MIB} MiB"
+    if isinstance(default, bool):
+        return str(default).lower()
+    number = f"{default:,}" if isinstance(default, int) else f"{default:g}" if isinstance(default, float) else f"`{default}`"
+    return f"{number} {setting.unit}".strip()
+
+
+def _variables_text(setting: Setting) -> str:
+    names = [f"`{v.name}`" + (" (ms)" if v.factor == 0.001 else "") for v in setting.variables]
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more of CI services" if len(names) > 2 else "")
+
+
+def settings_table() -> str:
+    """The table of settings as Markdown, one row for each; the README contains it and a test compares."""
+    lines = ["| Argument | Environment variable | Default | Expected | |", "|---|---|---|---|---|"]
+    for item in fields(Config):
+        setting = _of(item)
+        cells = (
+            f"`{setting.argument}`",
+            _variables_text(setting),
+            _default_text(setting, item.default),
+            setting.expected,
+            setting.doc,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

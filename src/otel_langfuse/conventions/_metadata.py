@@ -1,0 +1,70 @@
+"""Metadata of an observation and of its trace, put together in the server's order (mapping.md 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from otel_langfuse import attributes as key
+from otel_langfuse.conventions import _javascript as js
+from otel_langfuse.conventions._view import View
+
+_WHOLE = "langfuse.metadata"
+_OWN_PREFIX = "langfuse."
+_OWN_KEYS = frozenset({key.USER_ID, key.SESSION_ID})
+
+
+class Metadata:
+    """The parts of a span's metadata, read once for both that want them."""
+
+    __slots__ = ("_origin", "_own", "_shown", "_view")
+
+    def __init__(self, view: View, *, corrections: bool) -> None:
+        self._view = view
+        self._own = user_metadata(view.attributes, view.plan.metadata, key.OBSERVATION_METADATA)
+        self._shown = _shown(view, corrections=corrections)
+        self._origin = {"resourceAttributes": view.resource.attributes, "scope": view.scope.metadata}
+
+    def of_observation(self) -> dict[str, Any]:
+        """mapping.md 8.2, observation."""
+        return {**self._view.resource.metadata, **self._own, **self._shown, **self._origin}
+
+    def of_trace(self, *, is_root: bool) -> dict[str, Any]:
+        """mapping.md 8.2, trace full (of a root) and trace update."""
+        of_trace = user_metadata(self._view.attributes, self._view.plan.metadata, key.TRACE_METADATA)
+        if not is_root:
+            return {**self._view.resource.metadata, **of_trace, **self._origin}
+        return {**self._view.resource.metadata, **of_trace, **self._own, **self._shown, **self._origin}
+
+
+def _shown(view: View, *, corrections: bool) -> dict[str, Any]:
+    """The span's other attributes, as text. The server leaves them out for Langfuse's own scopes (mapping.md 3).
+
+    With corrections those that Langfuse does not know are kept there too: they would be lost.
+    """
+    attributes = view.attributes
+    names: Iterable[str] = view.plan.shown
+    if view.scope.is_sdk:
+        if not corrections:
+            return {}
+        names = [name for name in names if not name.startswith(_OWN_PREFIX) and name not in _OWN_KEYS]
+        if not names:
+            return {}
+    return {"attributes": {name: value if type(value := attributes[name]) is str else js.stringify(value) for name in names}}
+
+
+def user_metadata(attributes: Mapping[str, Any], entries: tuple[tuple[str, str, str], ...], whole: str) -> dict[str, Any]:
+    """Metadata of one domain: the whole object, then the single entries over it, in the span's order (mapping.md 8.1).
+
+    ``entries`` as ``Index.metadata_entries`` gives them.
+    """
+    found = attributes.get(whole)
+    if found is None and not entries and _WHOLE not in attributes:
+        return {}
+    if not js.truthy(found):
+        found = attributes.get(_WHOLE)
+    if isinstance(found, str):
+        found = js.parse_or_none(found)
+    metadata = js.as_object(found)
+    metadata.update((name, attributes[attribute]) for attribute, domain, name in entries if domain in (whole, ""))
+    return metadata

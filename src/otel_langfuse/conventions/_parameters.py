@@ -1,0 +1,15 @@
+"""Values of model parameters, which Langfuse keeps as text or number (mapping.md 12)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_langfuse.conventions import _javascript as js
+
+
+def plain_parameters(parameters: Any) -> dict[str, Any]:
+    """Text and numbers as they are, anything else as its JSON text: ``true`` is "true", null is "null"."""
+    return {
+        name: value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else js.stringify(value)
+        for name, value in js.as_object(parameters).items()
+    }

@@ -1,0 +1,167 @@
+"""The key index: from the keys that a span carries to the rules that are worth asking, so that it pays only for those.
+
+Spans of one instrumentation carry the same keys again and again, so the plan for a set of keys is made once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from otel_langfuse.attributes import TRACE_METADATA
+from otel_langfuse.conventions._rule import Claims, Convention, Read, Rule, Source, always, present
+from otel_langfuse.conventions._tools import may_hold_tools
+from otel_langfuse.conventions._view import View
+
+MAX_PLANS = 2_000  # about 2 KB each; hostile keys cannot make us keep more
+MAX_PLANNED_KEYS = 300  # a span with more attributes is planned afresh each time
+
+
+# Keys that, when filled, make a span update its trace (mapping.md 2.3).
+TRACE_UPDATES = frozenset(
+    {
+        *(f"langfuse.trace.{part}" for part in ("name", "input", "output", "metadata", "public", "tags")),
+        *("user.id", "session.id", "langfuse.user.id", "langfuse.session.id"),
+        *(f"langfuse.observation.metadata.langfuse_{part}" for part in ("user_id", "session_id", "tags")),
+        *(f"langfuse.trace.metadata.langfuse_{part}" for part in ("session_id", "user_id", "tags")),
+        *(f"ai.telemetry.metadata.{part}" for part in ("sessionId", "userId", "tags")),
+        "tag.tags",
+    }
+)
+
+
+class Step(NamedTuple):
+    """A rule as the loop wants it. ``only`` is the reader of a rule that sets one field and claims it with any value."""
+
+    id: str
+    when: Read | None
+    reads: tuple[Read, ...]
+    fields: tuple[str, ...]
+    claims: Claims
+    only: Read | None
+
+
+class Plan(NamedTuple):
+    """What to do with spans of one shape.
+
+    ``groups``: for each group the steps worth trying, best first. ``shown``: keys that Langfuse shows under
+    ``metadata.attributes``. ``metadata``: see ``Index.metadata_entries``. ``starting``: for the prefixes of each source,
+    the keys that start with one of them and the rest of each, in the span's order. ``trace_updates``: keys that, when
+    filled, make a span update its trace, and ``has_trace_metadata``, which does so in any case (mapping.md 2.3).
+    ``has_tools``: there may be tool definitions.
+    """
+
+    groups: tuple[tuple[str, tuple[Step, ...]], ...]
+    shown: tuple[str, ...]
+    metadata: tuple[tuple[str, str, str], ...]
+    starting: Mapping[tuple[str, ...], tuple[tuple[str, str], ...]]
+    trace_updates: tuple[str, ...]
+    has_trace_metadata: bool
+    has_tools: bool
+
+
+class Index:
+    """Conventions in an order of precedence. Immutable but for its memory of plans; used from any thread."""
+
+    def __init__(
+        self,
+        conventions: Iterable[Convention],
+        precedence: Mapping[str, tuple[str, ...]],
+        more_trace_updates: Iterable[str] = (),
+    ) -> None:
+        self._trace_updates = TRACE_UPDATES.union(more_trace_updates)
+        self.conventions = tuple(conventions)
+        rules = {rule.id: rule for convention in self.conventions for rule in convention.rules}
+        self._ranked = tuple((group, tuple(rules[name] for name in names)) for group, names in precedence.items())
+        self._steps = {rule.id: _step(rule) for rule in rules.values()}
+        self._hidden_keys, self._hidden_prefixes = _content_keys(self.conventions)
+        self._metadata = tuple(entry for convention in self.conventions for entry in convention.metadata)
+        self._not_metadata = frozenset(key for convention in self.conventions for key in convention.not_metadata)
+        self._plans: dict[Any, Plan] = {}
+
+    def plan(self, view: View) -> Plan:
+        """The plan for this span's shape: its keys, its resource's keys, its scope and the names of its span events."""
+        events = tuple(event.name for event in view.span.events) if view.span.events else ()
+        keys = tuple(view.attributes)
+        shape = (view.resource.shape, view.scope.name, events, keys)
+        plan = self._plans.get(shape)
+        if plan is None:
+            plan = self._make(view, frozenset(keys), frozenset(events))
+            if len(keys) <= MAX_PLANNED_KEYS and len(events) <= MAX_PLANNED_KEYS:
+                if len(self._plans) >= MAX_PLANS:
+                    self._plans.clear()
+                self._plans[shape] = plan
+        return plan
+
+    def _make(self, view: View, keys: frozenset[str], events: frozenset[str]) -> Plan:
+        def worth_asking(rule: Rule) -> bool:
+            if rule.scope is not None and rule.scope != view.scope.name:
+                return False
+            return rule.claims is always or any(
+                not source.looks
+                or not source.keys.isdisjoint(keys)
+                or not source.resource_keys.isdisjoint(view.resource.attributes)
+                or not source.events.isdisjoint(events)
+                or any(key.startswith(some) for some in source.prefixes for key in keys)
+                for source in rule.sets.values()
+            )
+
+        rules = tuple((group, tuple(filter(worth_asking, ranked))) for group, ranked in self._ranked)
+        groups = {some for _, asked in rules for rule in asked for source in _sources(rule) for some in source.prefixes}
+        return Plan(
+            groups=tuple((group, tuple(self._steps[rule.id] for rule in some)) for group, some in rules if some),
+            shown=tuple(
+                key for key in view.attributes if key not in self._hidden_keys and not key.startswith(self._hidden_prefixes)
+            ),
+            metadata=self.metadata_entries(view.attributes),
+            starting={some: _starting(view.attributes, some) for some in groups},
+            trace_updates=tuple(self._trace_updates.intersection(keys)),
+            has_trace_metadata=any(key.startswith(TRACE_METADATA) for key in keys),
+            has_tools=any(map(may_hold_tools, keys)),
+        )
+
+    def metadata_entries(self, keys: Iterable[str]) -> tuple[tuple[str, str, str], ...]:
+        """Keys that hold one entry of user metadata each: (key, key of the whole that it belongs to, name)."""
+        return tuple(
+            (key, whole, key[len(prefix) :])
+            for key in keys
+            for prefix, whole in self._metadata
+            if key.startswith(prefix) and key not in self._not_metadata
+        )
+
+
+def _sources(rule: Rule) -> Iterable[Source]:
+    return rule.sets.values() if rule.when is None else (*rule.sets.values(), rule.when)
+
+
+def _starting(keys: Iterable[str], prefixes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, key[len(prefix) :]) for key in keys for prefix in prefixes if key.startswith(prefix))
+
+
+def _step(rule: Rule) -> Step:
+    reads = tuple(source.read for source in rule.sets.values())
+    return Step(
+        id=rule.id,
+        when=None if rule.when is None else rule.when.read,
+        reads=reads,
+        fields=tuple(rule.sets),
+        claims=rule.claims,
+        only=reads[0] if len(reads) == 1 and rule.claims is present else None,
+    )
+
+
+def _content_keys(conventions: Iterable[Convention]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Keys and prefixes under input and output: prompts and completions, which are not shown as metadata (mapping.md 8.4)."""
+    keys: set[str] = set()
+    prefixes: set[str] = set()
+    for convention in conventions:
+        for rule in convention.rules:
+            if rule.group == "io":
+                for source in rule.sets.values():
+                    keys |= source.keys
+                    prefixes.update(*source.prefixes)
+        keys |= {key for key in convention.content if not key.endswith("*")}
+        prefixes |= {key.removesuffix("*") for key in convention.content if key.endswith("*")}
+    for convention in conventions:
+        keys -= set(convention.not_content)
+    return frozenset(keys), tuple(sorted(prefixes))

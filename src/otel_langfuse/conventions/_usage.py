@@ -1,0 +1,64 @@
+"""Token counts under the many names that instrumentations use, as Langfuse's buckets (mapping.md 13.5)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from otel_langfuse.conventions import _javascript as js
+
+# Spellings of one count, the first that is there wins (mapping.md 13.5). The rest of the key after gen_ai.usage. or
+# llm.token_count.
+INPUT = ("prompt_tokens", "input_tokens", "prompt")
+OUTPUT = ("completion_tokens", "output_tokens", "completion")
+TOTAL = ("total_tokens", "total")
+CACHE_READ = (
+    "cache_read.input_tokens",
+    "cache_read_input_tokens",
+    "cache_read_tokens",
+    "details.cache_read_tokens",
+    "details.cache_read_input_tokens",
+    "prompt_details.cache_read",
+    "input_cached_tokens",
+)
+CACHE_CREATION = (
+    "cache_creation.input_tokens",
+    "cache_creation_input_tokens",
+    "cache_write_tokens",
+    "details.cache_write_tokens",
+    "details.cache_creation_input_tokens",
+    "prompt_details.cache_write",
+    "input_cache_creation",
+)
+REASONING = ("reasoning.output_tokens", "completion_details.reasoning")
+AUDIO = ("completion_details.audio",)
+_NAMED = frozenset(INPUT + OUTPUT + TOTAL + CACHE_READ + CACHE_CREATION + REASONING + AUDIO)
+
+
+def usage(counts: dict[str, Any] | None) -> dict[str, float] | None:
+    """Token counts as Langfuse's disjoint buckets: what is cached is not in ``input``, reasoning not in ``output``."""
+    if not counts:
+        return None
+    numbers = {name: value for name, raw in counts.items() if not math.isnan(value := js.number(raw))}
+
+    cached, created = _pick(numbers, CACHE_READ), _pick(numbers, CACHE_CREATION)
+    reasoning, audio = _pick(numbers, REASONING), _pick(numbers, AUDIO)
+    given, produced = _pick(numbers, INPUT), _pick(numbers, OUTPUT)
+    buckets = {
+        "input": None if given is None else max(given - (cached or 0) - (created or 0), 0),
+        "output": None if produced is None else max(produced - (reasoning or 0) - (audio or 0), 0),
+        "total": _pick(numbers, TOTAL),
+        "input_cached_tokens": cached,
+        "input_cache_creation": created,
+        "output_reasoning_tokens": reasoning,
+        "output_audio_tokens": audio,
+    }
+    others = {name.removeprefix("details."): value for name, value in numbers.items() if name not in _NAMED}
+    return others | {name: value for name, value in buckets.items() if value is not None}
+
+
+def _pick(numbers: dict[str, float], names: tuple[str, ...]) -> float | None:
+    for name in names:
+        if name in numbers:
+            return numbers[name]
+    return None

@@ -1,0 +1,38 @@
+"""Why a span, score or media file did not arrive, and what is raised for settings that cannot work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class ConfigError(ValueError):
+    """A setting has a value that cannot work. The message names the setting, the value and what was expected."""
+
+
+class DropReason(str, Enum):
+    """The only reasons for which anything is dropped. ``stats().dropped`` counts by these."""
+
+    FILTERED = "filtered"  # should_export_span said no, or raised
+    SAMPLED_OUT = "sampled_out"  # sample_rate left its trace out
+    QUEUE_FULL = "queue_full"  # max_queue_spans or max_queue_bytes was reached
+    AFTER_SHUTDOWN = "after_shutdown"  # it ended after shutdown()
+    UNREADABLE = "unreadable"  # it could not be read or encoded
+    TOO_LARGE = "too_large"  # alone it is larger than a request may be
+    SEND_FAILED = "send_failed"  # the destination could not be reached in time, or refused for now
+    REJECTED = "rejected"  # the destination answered that it will not take it
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """``count`` items (spans, unless said otherwise) that will not arrive, and why.
+
+    ``detail`` is one line for an operator: never an attribute's value, never a credential.
+    """
+
+    reason: DropReason
+    count: int
+    detail: str = ""

@@ -1,0 +1,111 @@
+"""What our exporters share: they take prepared ``Span``s from our processor, and anybody's SDK spans by ``export``."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otel_langfuse.batch import Sending, Stop
+from otel_langfuse.errors import DropReason
+from otel_langfuse.model import Span, Stats
+from otel_langfuse.pipeline.mask import Mask, Masked, checked
+from otel_langfuse.prepare import ready
+from otel_langfuse.spans import from_sdk
+from otel_langfuse.stats import Ledger
+from otel_langfuse.transport import suppressed
+
+
+class LangfuseExporter(SpanExporter, abc.ABC):
+    """An exporter of ours. Behind ``LangfuseSpanProcessor`` only ``deliver`` and ``close`` are called, on its worker.
+
+    Behind any other processor ``export`` does the whole way itself: reads, masks and delivers on the caller's thread, with
+    all retries inside ``timeout_s`` seconds.
+
+    Args:
+        name: the destination, for logs; without credentials.
+        timeout_s: seconds for one request, and for one call of ``export``.
+        mask: function of one text, ``mask(data)`` or ``mask(data=...)``; see ``pipeline.mask``.
+    """
+
+    def __init__(self, *, name: str, timeout_s: float, mask: Mask | None = None) -> None:
+        self.name = name
+        self.mask: Callable[[str], Any] | None = None if mask is None else checked(mask)
+        self._timeout_s = timeout_s
+        self._ledger = Ledger(name=name)
+        self._stop = Stop()
+
+    @abc.abstractmethod
+    def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
+        """Sends prepared spans and reports the fate of each to ``sending``, trying again as long as that has time."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Lets go of connections and files."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Sends finished SDK spans, on the caller's thread; never raises.
+
+        Returns:
+            SUCCESS only if all of them have arrived. What was lost, and why, is in ``stats()``.
+        """
+        self._ledger.start(len(spans))
+        if self._stop.is_set():
+            self._ledger.drop(DropReason.AFTER_SHUTDOWN, len(spans))
+            return SpanExportResult.FAILURE
+        sending = Sending(spans, self._ledger, self._stop, self._timeout_s)
+        try:
+            with suppressed():
+                self.deliver(prepared(spans, None, self.mask, sending, self._ledger), sending)
+        except Exception as error:  # noqa: BLE001 - nothing is raised into the application
+            sending.finish(f"{type(error).__name__} while exporting")
+        sending.finish("left undecided")
+        return SpanExportResult.FAILURE if sending.lost else SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - nothing is kept back
+        """True: ``export`` keeps nothing back."""
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:  # noqa: ARG002 - it does not wait
+        """Ends it. An ``export`` that waits to try again, on another thread, gives up at once."""
+        if not self._stop.is_set():
+            self._stop.within(0)
+            self.close()
+            self._ledger.report_rest()
+
+    def stats(self) -> Stats:
+        """What ``export`` was given and what became of it. Behind our processor, its ``stats()`` counts."""
+        return self._ledger.snapshot()
+
+
+def prepared(
+    spans: Sequence[ReadableSpan],
+    attributes: Sequence[Any] | None,
+    mask: Callable[[str], Any] | None,
+    sending: Sending[Any],
+    ledger: Ledger,
+) -> list[Span]:
+    """Steps 5 to 8 of the house for one batch: reads and masks, and reports what cannot be read to ``sending``.
+
+    Args:
+        spans: of the SDK.
+        attributes: for each span the copy of its attributes that was taken when it ended, if one was.
+        mask: as ``pipeline.mask.checked`` returns it.
+        sending: whose items are ``spans``.
+        ledger: notes what the mask could not do.
+    """
+    read, drops = from_sdk(spans, attributes)
+    for drop in drops:
+        sending.dropped(drop)
+    masked = ready(read, mask)
+    note_failures(masked, ledger)
+    return masked.spans
+
+
+def note_failures(masked: Masked, ledger: Ledger) -> None:
+    """Logs, at most once a minute, that the user's mask failed."""
+    if masked.failures:
+        ledger.note("mask", f"{masked.failures} values are sent as '<masked: mask failed>': {masked.detail}")

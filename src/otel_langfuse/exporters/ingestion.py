@@ -1,0 +1,65 @@
+"""Langfuse's own ingestion API, for servers before 4, which know no OTLP or not well."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_langfuse.config import Config, sqlite_path
+from otel_langfuse.errors import ConfigError
+from otel_langfuse.pipeline.mask import Mask
+from otel_langfuse.prepare import Target, load_translation
+from otel_langfuse.transport import HttpTransport, basic_authorization
+
+from . import missing_keys
+from ._headers import langfuse_headers
+from ._network import NetworkExporter
+
+INGESTION_PATH: Final = "/api/public/ingestion"
+MAX_INGESTION_BYTES: Final = 3_500_000
+"""What Langfuse promises to take in one request (api.md 1.4; it really refuses from 4.5 MB on)."""
+
+
+class LangfuseIngestionExporter(NetworkExporter):
+    """Sends observations, translated here, to ``{base_url}/api/public/ingestion``; for older servers.
+
+    Newer servers refuse observations there, one by one: that is logged, naming OTLP as the way, and they count as
+    ``rejected``. Requests are not compressed, because the route does not inflate.
+
+    Args:
+        public_key: of the Langfuse project; else ``LANGFUSE_PUBLIC_KEY``.
+        secret_key: else ``LANGFUSE_SECRET_KEY``.
+        base_url: else ``LANGFUSE_BASE_URL`` or ``LANGFUSE_HOST``.
+        timeout: seconds for one request, from connecting to the last byte; default 5.
+        max_request_bytes: size of a request; default and at most 3.5 MB. A larger observation is dropped as ``too_large``.
+        mask: function of one text that is applied to every text of a span before it leaves.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        public_key: str | None = None,
+        secret_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = None,
+        max_request_bytes: int | None = None,
+        mask: Mask | None = None,
+    ) -> None:
+        config = Config.from_env(
+            public_key=public_key,
+            secret_key=secret_key,
+            base_url=base_url,
+            timeout=timeout,
+            max_request_bytes=max_request_bytes,
+        )
+        if sqlite_path(config.base_url) is not None:
+            raise ConfigError(f"base_url={config.base_url!r}: expected http(s)://... for the ingestion API")
+        missing = missing_keys(config)
+        credentials = {} if missing else basic_authorization(str(config.public_key), str(config.secret_key))
+        limit = min(config.max_request_bytes, MAX_INGESTION_BYTES)
+        target = Target("ingestion", config.base_url + INGESTION_PATH, langfuse_headers(config), limit, "none")
+        transport = HttpTransport(config.base_url, credentials)
+        load_translation()
+        super().__init__(target, transport, timeout_s=config.timeout_s, mask=mask, missing=missing)

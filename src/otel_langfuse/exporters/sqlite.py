@@ -1,0 +1,61 @@
+"""The embedded default: observations into a local SQLite file."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from otel_langfuse.batch import Sending
+from otel_langfuse.errors import Drop, DropReason
+from otel_langfuse.model import Observation, Span
+from otel_langfuse.pipeline.mask import Mask
+from otel_langfuse.prepare import load_translation, observations
+from otel_langfuse.retry import backoff_s, one_line
+from otel_langfuse.store import Store, StoreError
+
+from ._base import LangfuseExporter
+
+
+class SqliteExporter(LangfuseExporter):
+    """Writes observations into a SQLite file, which ``otel-langfuse show`` reads; also while it is written.
+
+    Args:
+        path: of the file; made if there is none, its directory must exist. A relative path is taken from the working
+            directory of now.
+        timeout: seconds that one call of ``export`` takes at most while others lock the file.
+        mask: function of one text that is applied to every text of a span before it is stored.
+
+    Raises:
+        ConfigError: the directory does not exist.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, mask: Mask | None = None) -> None:
+        super().__init__(name=f"sqlite:{os.fspath(path)}", timeout_s=timeout, mask=mask)
+        self._store = Store(path)
+        load_translation()
+
+    def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
+        """Writes all of them in one transaction; see ``LangfuseExporter.deliver``."""
+        translated, drops = observations(spans)
+        for drop in drops:
+            sending.dropped(drop)
+        attempt = 0
+        while (error := self._write(translated)) is not None:
+            if not error.retryable or not sending.wait(backoff_s(attempt, random.random())):
+                sending.dropped(Drop(DropReason.SEND_FAILED, len(translated), one_line(str(error))))
+                return
+            attempt += 1
+        sending.exported(len(translated))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._store.close()
+
+    def _write(self, translated: Sequence[Observation]) -> StoreError | None:
+        try:
+            self._store.write(translated)
+        except StoreError as error:
+            return error
+        return None

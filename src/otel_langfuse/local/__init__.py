@@ -1,0 +1,1 @@
+"""Looking at the local store. Needs the ``[cli]`` extra (rich); nothing else of the package imports this."""

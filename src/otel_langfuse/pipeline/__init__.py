@@ -1,0 +1,1 @@
+"""What is kept, and what of it may leave: filter, sample, mask. Pure."""

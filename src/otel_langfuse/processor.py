@@ -1,0 +1,340 @@
+"""The SpanProcessor door: propagate, filter, sample, queue. Whatever exporter stands behind it, the rest runs on a worker.
+
+Nothing here raises into the application, blocks it or does I/O. ``on_end`` takes one copy of the span's attributes, to know how
+many bytes the span holds; the worker uses the same copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from sys import getsizeof
+from typing import Any, Final, TypeAlias, TypedDict
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import TraceFlags
+
+from . import attributes as names
+from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
+from .config import Config
+from .errors import ConfigError, DropReason
+from .exporters import LangfuseExporter, exporter_for
+from .exporters._base import note_failures, prepared
+from .model import Stats
+from .pipeline import filter as span_filter
+from .pipeline import mask as masking
+from .pipeline import sample
+from .prepare import ready
+from .propagation import propagated_attributes
+from .spans import from_sdk, to_sdk
+from .stats import Ledger
+from .transport import suppressed
+
+SPAN_BYTES: Final = 512
+"""What a span counts for beside its texts."""
+
+_LARGE_BYTES: Final = 4096
+
+_SMALL: Final = frozenset({int, float, bool, type(None)})
+
+_Ended: TypeAlias = "tuple[ReadableSpan, Mapping[str, Any]]"
+"""A finished span, and the copy of its attributes."""
+
+
+class ProcessorSettings(TypedDict, total=False):
+    """The settings of ``LangfuseSpanProcessor``, for functions that hand them on."""
+
+    public_key: str | None
+    secret_key: str | None
+    base_url: str | None
+    environment: str | None
+    release: str | None
+    mask: masking.Mask | None
+    sample_rate: float | None
+    should_export_span: span_filter.Predicate | None
+    flush_at: int | None
+    flush_interval: float | None
+    max_queue_spans: int | None
+    max_queue_bytes: int | None
+    timeout: float | None
+
+
+class LangfuseSpanProcessor(SpanProcessor):
+    """Sends finished spans through an exporter, masked, sampled and filtered for this destination only.
+
+    Every argument but ``exporter``, ``mask`` and ``should_export_span`` may come from the environment instead; see
+    ``config.settings_table()``. What is given here wins.
+
+    Args:
+        exporter: any ``SpanExporter``; by default the one that the settings describe: OTLP to Langfuse, or the local store
+            for a ``sqlite:`` URL. Without one and without keys nothing is sent, and a warning says what to set.
+        public_key: of the Langfuse project.
+        secret_key: of the Langfuse project.
+        base_url: ``http(s)://...`` or ``sqlite:///path.db``.
+        environment: set on every span that names none.
+        release: set on every span that names none.
+        mask: function of one text, ``mask(data)`` or ``mask(data=...)``; applied on the worker to every text of a span.
+        sample_rate: share of traces that are sent, 0.0 to 1.0.
+        should_export_span: function of a finished span (``ReadableSpan``), called on the thread that ended it; False, or an
+            exception, drops the span.
+        flush_at: spans that make a batch.
+        flush_interval: seconds that a span waits for its batch to fill, at most.
+        max_queue_spans: spans that wait or are being sent, at most. Newer ones are dropped and counted.
+        max_queue_bytes: the same in bytes, estimated from the texts that the spans hold.
+        timeout: seconds for one request.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+
+    def __init__(
+        self,
+        exporter: SpanExporter | None = None,
+        *,
+        public_key: str | None = None,
+        secret_key: str | None = None,
+        base_url: str | None = None,
+        environment: str | None = None,
+        release: str | None = None,
+        mask: masking.Mask | None = None,
+        sample_rate: float | None = None,
+        should_export_span: span_filter.Predicate | None = None,
+        flush_at: int | None = None,
+        flush_interval: float | None = None,
+        max_queue_spans: int | None = None,
+        max_queue_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        config = Config.from_env(
+            public_key=public_key,
+            secret_key=secret_key,
+            base_url=base_url,
+            environment=environment,
+            release=release,
+            sample_rate=sample_rate,
+            flush_at=flush_at,
+            flush_interval=flush_interval,
+            max_queue_spans=max_queue_spans,
+            max_queue_bytes=max_queue_bytes,
+            timeout=timeout,
+        )
+        if should_export_span is not None and not callable(should_export_span):
+            raise ConfigError(f"should_export_span={type(should_export_span).__name__}: expected a function of a span")
+        if exporter is not None and not callable(getattr(exporter, "export", None)):
+            raise ConfigError(f"exporter={type(exporter).__name__}: expected an opentelemetry SpanExporter")
+        given = None if mask is None else masking.checked(mask)
+        self._predicate = should_export_span
+        self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
+        self._static = {
+            key: value
+            for key, value in ((names.ENVIRONMENT, config.environment), (names.RELEASE, config.release))
+            if value is not None
+        }
+        self._exporter = (exporter or exporter_for(config)) if config.enabled else None
+        self._ledger = Ledger(name=_name(self._exporter))
+        self._batch = None if self._exporter is None else self._new_batch(self._exporter, given, config)
+
+    def _new_batch(self, exporter: SpanExporter, mask: Callable[[str], Any] | None, config: Config) -> Batch[_Ended]:
+        sender = (
+            _Ours(exporter, mask, self._ledger)
+            if isinstance(exporter, LangfuseExporter)
+            else _Foreign(exporter, mask, self._ledger)
+        )
+        return Batch(
+            sender,
+            self._ledger,
+            max_items=config.max_queue_spans,
+            max_bytes=config.max_queue_bytes,
+            flush_at=config.flush_at,
+            flush_bytes=config.max_request_bytes,
+            flush_interval_s=config.flush_interval_s,
+            name="otel-langfuse",
+        )
+
+    # -- the application's thread ------------------------------------------------------------------------------------------------
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Sets what was propagated (user, session, tags ...), and environment and release, unless the span has them."""
+        try:
+            found = propagated_attributes(parent_context)
+            if self._batch is None or not (found or self._static):
+                return
+            present = _copied(span.attributes)
+            wanted = {**self._static, **found}
+            span.set_attributes({key: value for key, value in wanted.items() if key not in present})
+        except Exception as error:  # noqa: BLE001 - nothing is raised into the application
+            self._ledger.note("on_start", f"{type(error).__name__} while setting attributes on a span that starts")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queues the span, unless it was not sampled, or is filtered or sampled out here."""
+        batch = self._batch
+        context = span.context
+        if batch is None or context is None or not context.trace_flags & TraceFlags.SAMPLED:
+            return
+        try:
+            if self._predicate is not None or self._bound is not None:
+                reason, detail = self._choose(span)
+                if reason is not None:
+                    self._ledger.start()
+                    self._ledger.drop(reason, 1, detail)
+                    return
+            copied = _copied(span.attributes)
+            size_bytes = _size_bytes(span, copied)
+        except Exception as error:  # noqa: BLE001 - nothing is raised into the application
+            self._ledger.start()
+            self._ledger.drop(DropReason.UNREADABLE, 1, f"{type(error).__name__} while reading a span")
+            return
+        batch.put((span, copied), size_bytes)
+
+    def _choose(self, span: ReadableSpan) -> tuple[DropReason | None, str]:
+        """Why the span is not for this destination; None if it is."""
+        if self._bound is not None and not sample.keep(span.context.trace_id, self._bound):
+            return DropReason.SAMPLED_OUT, ""
+        if self._predicate is not None:
+            kept, detail = span_filter.keep(span, self._predicate)
+            if not kept:
+                return DropReason.FILTERED, detail
+        return None, ""
+
+    def force_flush(self, timeout_millis: int | None = 30_000) -> bool:
+        """Sends everything that has ended, and waits for it, at most ``timeout_millis``.
+
+        Returns:
+            True if every span since the previous flush has been delivered (what was filtered or sampled out aside). False if
+            any was lost (see ``stats()``), or is still on its way when the time is over.
+        """
+        if self._batch is None:
+            return True
+        return self._batch.flush((30_000 if timeout_millis is None else timeout_millis) / 1000)
+
+    def shutdown(self, timeout_millis: float = SHUTDOWN_TIMEOUT_S * 1000) -> bool:  # type: ignore[override]
+        """Sends what can be sent within ``timeout_millis``, counts the rest as lost, and ends the exporter.
+
+        Returns:
+            True if every span since the previous flush has been delivered.
+        """
+        return True if self._batch is None else self._batch.shutdown(timeout_millis / 1000)
+
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether ``shutdown`` was called; spans that end now are counted as ``after_shutdown``."""
+        return self._batch is not None and self._batch.closed
+
+    def stats(self) -> Stats:
+        """What ended, what of it arrived, waits, or was dropped, by reason. In a forked child: since the fork."""
+        return self._ledger.snapshot() if self._batch is None else self._batch.stats()
+
+
+def _name(exporter: SpanExporter | None) -> str:
+    return exporter.name if isinstance(exporter, LangfuseExporter) else "" if exporter is None else type(exporter).__name__
+
+
+# -- how many bytes a span holds -----------------------------------------------------------------------------------------------
+
+
+def _copied(attributes: Any) -> Mapping[str, Any]:
+    """A dict. ``copy()`` of the SDK's mapping is one call, where iterating asks it for key after key."""
+    try:
+        copy: Mapping[str, Any] = attributes.copy()
+    except AttributeError:
+        return dict(attributes or {})
+    return copy
+
+
+def _size_bytes(span: ReadableSpan, attributes: Mapping[str, Any]) -> int:
+    """An estimate of the memory that a span holds: its texts, and something for everything else.
+
+    It runs for every span, on the application's thread: so a character is first counted as one byte, and only where that
+    makes a large span is its text asked how many bytes it really has, which depends on its alphabet.
+    """
+    size = SPAN_BYTES + 40 * len(attributes)
+    for value in attributes.values():
+        kind = type(value)
+        if kind is str:
+            size += len(value)
+        elif kind not in _SMALL:
+            size += _exact_bytes(value)
+    if size > _LARGE_BYTES:
+        size = SPAN_BYTES + _exact_bytes(attributes)
+    # Asking the SDK's list whether it is empty costs a sixth of the copy of it that ``events`` makes.
+    if getattr(span, "_events", True):
+        for event in span.events:
+            size += SPAN_BYTES + _exact_bytes(event.attributes)
+    return size
+
+
+def _exact_bytes(value: Any) -> int:
+    if isinstance(value, (str, bytes)):
+        return getsizeof(value)
+    if isinstance(value, Mapping):
+        return 40 * len(value) + sum(map(_exact_bytes, value.values()))
+    if isinstance(value, Sequence):
+        return 40 * len(value) + sum(map(_exact_bytes, value))
+    return 0
+
+
+# -- the worker's thread -------------------------------------------------------------------------------------------------------
+
+
+class _Ours:
+    """Behind the queue: one of our exporters, which takes our ``Span``s."""
+
+    def __init__(self, exporter: LangfuseExporter, mask: Callable[[str], Any] | None, ledger: Ledger) -> None:
+        if mask is not None and exporter.mask is not None:
+            raise ConfigError("mask=...: expected either at the processor or at its exporter, not at both")
+        self._exporter = exporter
+        self._mask = mask or exporter.mask
+        self._ledger = ledger
+
+    def send(self, sending: Sending[_Ended]) -> None:
+        spans = [span for span, _ in sending.items]
+        attributes = [copied for _, copied in sending.items]
+        with suppressed():
+            self._exporter.deliver(prepared(spans, attributes, self._mask, sending, self._ledger), sending)
+
+    def flush(self, timeout_s: float) -> bool:  # noqa: ARG002 - nothing is kept back
+        return True
+
+    def close(self) -> None:
+        self._exporter.close()
+
+
+class _Foreign:
+    """Behind the queue: anybody's exporter, which takes the SDK's spans. What it does about retries is its own affair."""
+
+    def __init__(self, exporter: SpanExporter, mask: Callable[[str], Any] | None, ledger: Ledger) -> None:
+        self._exporter = exporter
+        self._mask = mask
+        self._ledger = ledger
+
+    def send(self, sending: Sending[_Ended]) -> None:
+        with suppressed():
+            spans = [span for span, _ in sending.items]
+            if self._mask is not None:
+                spans = self._masked(spans, sending)
+            result = self._exporter.export(spans)
+        if result is SpanExportResult.FAILURE:
+            sending.finish(f"{type(self._exporter).__name__} reports failure")
+        else:
+            sending.exported(sending.undecided)
+
+    def _masked(self, spans: list[ReadableSpan], sending: Sending[_Ended]) -> list[ReadableSpan]:
+        """The masked spans; the original objects where masking changed nothing."""
+        read, drops = from_sdk(spans, [copied for _, copied in sending.items])
+        for drop in drops:
+            sending.dropped(drop)
+        masked = ready(read, self._mask)
+        note_failures(masked, self._ledger)
+        made: dict[int, tuple[Any, Any]] = {}
+        originals = spans if not drops else [None] * len(read)
+        return [
+            original if original is not None and new is old else to_sdk(new, made)
+            for original, old, new in zip(originals, read, masked.spans, strict=True)
+        ]
+
+    def flush(self, timeout_s: float) -> bool:
+        return self._exporter.force_flush(int(timeout_s * 1000)) is not False
+
+    def close(self) -> None:
+        self._exporter.shutdown()

@@ -1,0 +1,42 @@
+"""The only two ways to make our ``Span``: from the SDK's spans and from OTLP. The SDK's types stop here. Pure.
+
+``from_otlp`` reads a request as Langfuse's server does (mapping.md 1.1-1.5), so that what is translated from it can be
+compared with what the server makes of the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from otel_langfuse.model import Span
+
+from ._otlp_json import Unreadable, from_otlp_json
+from ._otlp_protobuf import from_otlp_protobuf
+from ._sdk import from_sdk, to_sdk
+
+__all__ = ["Unreadable", "from_otlp", "from_otlp_json", "from_otlp_protobuf", "from_sdk", "to_sdk"]
+
+
+def from_otlp(payload: bytes | str | Mapping[str, Any]) -> list[Span]:
+    """Read an ``ExportTraceServiceRequest``: OTLP/JSON (text, or parsed) or protobuf bytes; see the functions below.
+
+    Bytes are told apart by their beginning: JSON is an object. (A protobuf request may begin like one, with a line feed
+    and a brace; what then is no JSON is read as protobuf.)
+
+    Raises:
+        Unreadable: It is neither, or Langfuse's server would refuse it.
+    """
+    if not isinstance(payload, bytes):
+        return from_otlp_json(payload)
+    if payload.lstrip()[:1] != b"{":
+        return from_otlp_protobuf(payload)
+    try:
+        return from_otlp_json(payload)
+    except Unreadable as error:
+        if payload[:1] != b"\n":
+            raise
+        try:
+            return from_otlp_protobuf(payload)
+        except Unreadable:
+            raise error from None

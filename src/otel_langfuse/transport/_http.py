@@ -1,0 +1,161 @@
+"""urllib3's pools, with one deadline for a whole call."""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+# -- pools, proxies, certificates --------------------------------------------------------------------------------------
+
+
+def new_pool(scheme: str, host: str) -> Any:
+    """A pool of kept-alive connections to a host, through a proxy where the environment asks for one."""
+    proxy = _proxy(scheme, host)
+    options: dict[str, Any] = {"num_pools": 2, "maxsize": 10, "ca_certs": _certificates() if scheme == "https" else None}
+    if proxy is None:
+        manager = urllib3.PoolManager(**options)
+    else:
+        parts = urlsplit(proxy)
+        if parts.username is not None:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
+        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        manager = urllib3.ProxyManager(address, **options)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager
+
+
+def _proxy(scheme: str, host: str) -> str | None:
+    if proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _certificates() -> str | None:
+    """None for the system's store; certifi's file where the system has none and certifi is installed."""
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or paths.capath:
+        return None
+    try:
+        import certifi  # noqa: PLC0415 - seldom needed
+    except ImportError:
+        return None
+    return str(certifi.where())
+
+
+def timeout(timeout_s: float) -> urllib3.Timeout:
+    """For one request: half of it to connect, because a name may have two addresses, and each gets that much."""
+    return urllib3.Timeout(connect=timeout_s / 2, read=timeout_s)
+
+
+# -- one deadline for the whole call -----------------------------------------------------------------------------------
+
+_call: Final = threading.local()
+
+
+@contextmanager
+def deadline(timeout_s: float) -> Iterator[None]:
+    """While this is open, every read and write of this thread gets what is left of ``timeout_s``."""
+    _call.deadline = time.monotonic() + timeout_s
+    try:
+        yield
+    finally:
+        del _call.deadline
+
+
+def _time_left_s() -> float:
+    left: float = _call.deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
+class _TimedSocket:
+    """A connected socket whose every read and write gets what is left of the call's time, not the whole again."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, data: Any) -> None:
+        view = memoryview(data).cast("B")
+        while view:
+            self._sock.settimeout(_time_left_s())
+            view = view[self._sock.send(view[: 1 << 18]) :]
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self._sock))
+
+
+class _TimedReader(io.RawIOBase):
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open until both are closed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(_time_left_s())
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _TimedSocket(self.sock)
+
+
+class _SecureConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _TimedSocket(self.sock)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+_USERINFO: Final = re.compile(r"//[^/\s@]*@")
+
+
+def reason(error: BaseException, timeout_s: float) -> str:
+    """One line about an error, from its innermost cause, without anything that a URL or an object may carry."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timeout_s:.3g} s"
+    if isinstance(error, socket.gaierror):
+        return "the host name cannot be resolved"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not trusted: {error.verify_message}"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return _USERINFO.sub("//***@", f"{type(error).__name__}: {' '.join(text.split())[:150]}")

@@ -1,0 +1,77 @@
+"""What every test may rely on: no setting of the machine reaches it, and nothing on loopback goes through a proxy."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+for _name in [name for name in os.environ if name.startswith(("LANGFUSE_", "OTEL_"))]:
+    del os.environ[_name]
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+_remarks: list[str] = []
+
+
+@pytest.fixture
+def remarks() -> list[str]:
+    """Lines appended here are printed before pytest's own summary: what a reader should know but no test enforces."""
+    return _remarks
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in _remarks:
+        terminalreporter.write_line(line)
+
+
+def pytest_unconfigure() -> None:
+    """The summary is what is read last: what the tests' processors have to say at exit is of no interest."""
+    logging.getLogger("otel_langfuse").addHandler(logging.NullHandler())
+
+
+class OtlpSink(ThreadingHTTPServer):
+    """A collector on loopback: takes everything at any path, reads it with OpenTelemetry's own messages and keeps the spans."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Receiver)
+        self.spans: list[Span] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def names(self) -> list[str]:
+        return [span.name for span in self.spans]
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: OtlpSink
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        request = ExportTraceServiceRequest.FromString(body)
+        self.server.spans += [span for part in request.resource_spans for scope in part.scope_spans for span in scope.spans]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the name that BaseHTTPRequestHandler gives it
+        pass
+
+
+@pytest.fixture
+def otlp_sink() -> Iterator[OtlpSink]:
+    with OtlpSink() as sink:
+        threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True).start()
+        yield sink
+        sink.shutdown()

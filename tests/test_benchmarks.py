@@ -1,0 +1,58 @@
+"""The benchmarks measure what they say, and what they measure arrives."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import run, through, workloads
+
+
+def test_w1_is_traces_of_five_with_2_kb_in_and_1_kb_out() -> None:
+    spans = workloads.sdk_spans("W1", 10)
+    traces = [list(each) for _, each in itertools.groupby(spans, lambda span: span.context.trace_id)]
+    assert [len(trace) for trace in traces] == [5, 5]
+    for span in spans:
+        attributes = span.attributes or {}
+        assert 1800 < len(str(attributes["langfuse.observation.input"])) < 2200
+        assert 900 < len(str(attributes["langfuse.observation.output"])) < 1100
+    assert sum(span.parent is None for span in spans) == 2
+
+
+def test_w3_is_200_kb_and_w4_is_25_attributes_and_w2_is_nothing() -> None:
+    assert [len(span.attributes or {}) for span in workloads.sdk_spans("W4", 2)] == [25, 25]
+    assert [len(span.attributes or {}) for span in workloads.sdk_spans("W2", 2)] == [0, 0]
+    (large,) = workloads.sdk_spans("W3", 1)
+    assert [len(str(value)) for value in (large.attributes or {}).values()] == [200_000]
+
+
+def test_subjects_take_turns_and_a_ratio_is_of_the_rounds() -> None:
+    order: list[str] = []
+
+    def subject(name: str, costs: list[float]) -> float:
+        order.append(name)
+        return costs[order.count(name) - 1]
+
+    samples = run.interleaved(3, {"a": lambda: subject("a", [1, 2, 4]), "b": lambda: subject("b", [2, 4, 4])})
+    assert "".join(order) == "abbaab"
+    assert run.ratio(samples, "b", "a") == 2
+    assert run.rows(samples, "a", ("W",), {"b": "x"}) == ["| W | a | 2.0 | 1.00 |", "| W | b | 4.0 | 2.00 | x |"]
+
+
+@pytest.mark.parametrize("setup", ["stock", "ours, gzip"])
+def test_everything_that_is_measured_arrives(setup: str) -> None:
+    with run.sink() as url:
+        found = run.through(setup, "W1", 400, url)  # ends the program if it does not
+    assert found["spans"] == 400 + through.WARM_UP
+    assert 0 < found["caller"] <= found["total"]
+
+
+def test_what_is_compared_as_encoders_runs() -> None:
+    heading, lines = run.encoding(1, 5)
+    assert heading.startswith("## Encoding")
+    assert len(lines) == 2 + 3 * 5

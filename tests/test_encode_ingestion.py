@@ -1,0 +1,83 @@
+"""Observations as requests to the ingestion API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from otel_langfuse.encode.ingestion import events, request, requests
+from otel_langfuse.errors import DropReason
+from otel_langfuse.model import Resource, Scope, Span
+from otel_langfuse.translate import translate_all
+
+NOW = "2030-01-01T00:00:00.000Z"
+RESOURCE, SCOPE = Resource({"service.name": "shop"}), Scope("app", "1")
+
+
+def span(number: int, parent: str | None = "ffffffffffffffff", trace: str = "0" * 32, **attributes: Any) -> Span:
+    start = 1_767_225_600_000_000_000 + number
+    return Span(trace, f"{number:016x}", parent, f"span {number}", start, start + 5_000_000, attributes, RESOURCE, SCOPE)
+
+
+def encoded(spans: list[Span], limit: int = 3_500_000) -> tuple[list[dict[str, Any]], list[Any]]:
+    made, drops = requests(translate_all(spans), url="http://x/api", headers={"x": "1"}, max_request_bytes=limit, now=NOW)
+    assert all(len(one.body) <= limit for one in made)
+    return [orjson.loads(one.body) for one in made], drops
+
+
+def test_a_trace_that_a_root_tells_of_gets_no_shallow_event() -> None:
+    types = [event["type"] for event in events(translate_all([span(1), span(2, None), span(3)]), now=NOW)]
+    assert types == ["span-create", "trace-create", "span-create", "span-create"]
+
+
+def test_a_trace_without_root_gets_one_shallow_event_and_none_once_it_is_known() -> None:
+    seen: set[str] = set()
+    first = events(translate_all([span(1), span(2)]), now=NOW, seen=seen)
+    later = events(translate_all([span(3)]), now=NOW, seen=seen)
+    assert [event["type"] for event in first] == ["trace-create", "span-create", "span-create"]
+    assert set(first[0]["body"]) == {"id", "timestamp", "environment"}
+    assert [event["type"] for event in later] == ["span-create"]
+
+
+def test_an_event_has_the_same_id_each_time_so_that_sending_it_again_overwrites() -> None:
+    ids = [
+        [event["id"] for event in events(translate_all([span(1, None), span(2)]), now=now)]
+        for now in (NOW, "2031-01-01T00:00:00.000Z")
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 3
+
+
+def test_requests_are_split_to_their_limit_and_carry_everything_once() -> None:
+    bodies, drops = encoded([span(number, **{"input.value": "x" * 900}) for number in range(50)], limit=5_000)
+    assert drops == []
+    assert len(bodies) > 10
+    found = [event["body"]["id"] for body in bodies for event in body["batch"] if event["type"] == "span-create"]
+    assert found == [f"{number:016x}" for number in range(50)]
+
+
+def test_an_event_over_the_limit_is_dropped_alone() -> None:
+    bodies, drops = encoded([span(1), span(2, **{"input.value": "x" * 9_000}), span(3)], limit=5_000)
+    assert [(drop.reason, drop.count) for drop in drops] == [(DropReason.TOO_LARGE, 1)]
+    assert "xxx" not in drops[0].detail
+    assert [event["body"]["id"][-1] for body in bodies for event in body["batch"] if event["type"] == "span-create"] == ["1", "3"]
+
+
+def test_items_can_be_sent_again_in_parts() -> None:
+    made, _ = requests(translate_all([span(1), span(2)]), url="u", headers={}, max_request_bytes=100_000, now=NOW)
+    half = request(made[0].items[:1], url="u", headers={})
+    assert [event["type"] for event in orjson.loads(half.body)["batch"]] == ["trace-create"]
+    assert [item.observation_id for item in made[0].items] == [None, f"{1:016x}", f"{2:016x}"]
+
+
+def test_text_that_is_no_unicode_and_integers_of_any_size_have_a_form() -> None:
+    bodies, drops = encoded([span(1, **{"input.value": "a\ud800b", "big": 2**80})])
+    assert drops == []
+    assert bodies[0]["batch"][1]["body"]["input"] == "a?b"
+
+
+def test_nanoseconds_that_the_server_cuts_are_kept() -> None:
+    made = events(translate_all([span(123_456, None)]), now=NOW)[1]["body"]
+    assert made["startTime"] == "2026-01-01T00:00:00.000Z"
+    assert made["metadata"]["startTimeUnixNano"] == "1767225600000123456"

@@ -1,0 +1,126 @@
+"""What the README shows is true: its programs run and their spans arrive, its commands exist, its tables are the code's.
+
+``python tests/test_readme.py`` writes the table of settings anew (``make fix`` does).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import OtlpSink
+from otel_langfuse import DropReason
+from otel_langfuse.config import settings_table
+from otel_langfuse.conventions import CONVENTIONS
+from otel_langfuse.store import Store
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+TEXT = README.read_text()
+SETTINGS = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- /settings -->)", re.DOTALL)
+COLLECTOR = "http://localhost:4318"  # what the README calls the reader's collector
+
+EPILOGUE = """
+# -- not in the README: a span of an instrumentation ends, and everything is delivered --
+from opentelemetry import trace as _trace
+with _trace.get_tracer("opentelemetry.instrumentation.openai_v2").start_as_current_span(
+    "chat", attributes={"gen_ai.operation.name": "chat", "gen_ai.request.model": "from-the-readme"}
+):
+    pass
+assert _trace.get_tracer_provider().force_flush(10_000)
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[list[str]]:
+    """Every command of the shell blocks, as its words; assignments of ``export`` among them."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def as_written(table: str) -> str:
+    return SETTINGS.sub(lambda _: table, TEXT)
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_a_program_of_the_readme_runs_and_its_spans_arrive(number: int, tmp_path: Path, otlp_sink: OtlpSink) -> None:
+    program = blocks("python")[number]
+    to_collector = COLLECTOR in program
+    (tmp_path / "program.py").write_text(program.replace(COLLECTOR, otlp_sink.url) + EPILOGUE)
+    environ = {**os.environ, "LANGFUSE_BASE_URL": "sqlite:///traces.db"}
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    if to_collector:
+        assert "chat" in otlp_sink.names()
+    else:
+        store = Store(tmp_path / "traces.db", create=False)
+        models = [observation.model for trace in store.traces() for observation in store.trace(trace.id)]
+        store.close()
+        assert "from-the-readme" in models
+
+
+@pytest.mark.parametrize("words", commands(), ids=shlex.join)
+def test_a_command_of_the_readme_exists(words: list[str]) -> None:
+    match words:
+        case ["make", target]:
+            command = ["make", "--dry-run", target]
+        case ["otel-langfuse", subcommand, *options]:
+            command = [sys.executable, "-m", "otel_langfuse", subcommand, "--help"]
+        case ["pip", "install", requirement]:
+            extras = re.fullmatch(r"otel-langfuse(?:\[(.+)\])?", requirement)
+            assert extras is not None
+            names = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+            assert set((extras[1] or "cli").split(",")) <= set(names)
+            return
+        case ["export", *assignments]:
+            assert all(f"`{assignment.partition('=')[0]}`" in settings_table() for assignment in assignments)
+            return
+        case _:
+            pytest.fail(f"say here how to check: {shlex.join(words)}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    if words[0] == "otel-langfuse":
+        assert all(option in done.stdout for option in options if option.startswith("-"))
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    assert SETTINGS.search(TEXT)
+    assert as_written(settings_table()) == TEXT, "run `make fix`"
+
+
+def test_every_family_is_in_the_table() -> None:
+    table = TEXT.partition("## What it reads")[2].partition("##")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {convention.name for convention in CONVENTIONS}
+
+
+def test_every_reason_for_a_drop_is_explained() -> None:
+    table = TEXT.partition("## What it promises")[2].partition("##")[0]
+    assert re.findall(r"^ *\| `(\w+)` \|", table, re.MULTILINE) == [str(r) for r in DropReason]
+
+
+def test_every_link_within_the_repository_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", TEXT)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+if __name__ == "__main__":
+    README.write_text(as_written(settings_table()))
