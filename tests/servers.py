@@ -71,6 +71,8 @@ class Server(ThreadingHTTPServer):
         self._script = list(script) or [status(200)]
         self._lock = threading.Lock()
         self.stopped = threading.Event()
+        self.clients: list[Any] = []
+        """One address for each connection."""
         self.received: list[Received] = []
         self.taken: list[Received] = []
 
@@ -91,6 +93,10 @@ class Server(ThreadingHTTPServer):
     def names(self) -> list[str]:
         """Names of the spans that were taken."""
         return [name for received in self.taken for name in received.names]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.clients.append(client_address)
+        super().process_request(request, client_address)
 
     def answer(self, handler: Any, received: Received) -> None:
         with self._lock:

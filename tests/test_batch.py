@@ -477,6 +477,14 @@ def test_the_end_of_the_interpreter_delivers_what_is_queued_also_from_exit_funct
     assert out == "sent 2\nclosed\n"
 
 
+def test_what_is_put_first_at_the_end_of_the_interpreter_is_delivered_where_no_thread_can_start_any_more() -> None:
+    out, _ = run("""
+        batch = batch_of(Sender())
+        atexit.register(batch.put, "at exit", 1)
+    """)
+    assert out == "sent 1\nclosed\n"
+
+
 def test_the_end_of_the_interpreter_is_bounded_for_all_batches_together() -> None:
     out, seconds = run("""
         import otel_langfuse.batch

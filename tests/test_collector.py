@@ -44,11 +44,13 @@ class Collector(NamedTuple):
 
     def spans(self, suffix: str, count: int) -> list[dict[str, Any]]:
         deadline = time.monotonic() + 10
-        found: list[dict[str, Any]] = []
-        while len(found) < count and time.monotonic() < deadline:
-            time.sleep(0.02)
-            found = [span for span in parse(self.output.read_text("utf-8")) if span["name"].endswith(suffix)]
-        return found
+        printed = ""
+        while time.monotonic() < deadline:
+            time.sleep(0.03)
+            before, printed = printed, self.output.read_text("utf-8")
+            if printed == before and printed.count(f"{suffix}\n") == count:  # it has come to rest
+                break
+        return [span for span in parse(printed) if span["name"].endswith(suffix)]
 
 
 def parse(printed: str) -> list[dict[str, Any]]:
@@ -126,7 +128,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
+        except OSError:  # noqa: PERF203 - it is the loop's purpose
             assert process.poll() is None, "rotel ended"
             assert time.monotonic() < deadline, "rotel does not listen"
             time.sleep(0.02)

@@ -162,6 +162,14 @@ def test_export_takes_no_longer_than_its_timeout(step: Any) -> None:
         assert exporter.stats() == (1, 0, 0, {"send_failed": 1})
 
 
+def test_all_tries_together_take_no_longer_than_the_timeout() -> None:
+    with Server(late(0.7, status(503, Retry_After="0")), hang) as server:
+        begin = time.monotonic()
+        assert otlp(server, timeout=0.9).export(sdk_spans(["a"])) is FAILURE
+        assert time.monotonic() - begin < 0.9 + SLACK_S
+        assert len(server.received) == 2
+
+
 def test_an_outage_is_counted_and_not_raised() -> None:
     with closed_port() as url:
         exporter = otlp(url, timeout=0.3)

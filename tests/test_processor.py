@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
 
 from otel_langfuse import ConfigError, LangfuseIngestionExporter, LangfuseOTLPExporter, LangfuseSpanProcessor, batch, retry
 from otel_langfuse.pipeline import sample
@@ -149,6 +149,26 @@ def test_spans_that_opentelemetry_did_not_sample_are_not_ours() -> None:
         assert processor.stats() == (0, 0, 0, {})
 
 
+class RecordOnly(Sampler):
+    """Spans are recorded, for processors on this machine, but not sampled, so not to be sent."""
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        return SamplingResult(Decision.RECORD_ONLY)
+
+    def get_description(self) -> str:
+        return "record only"
+
+
+def test_spans_that_are_recorded_but_not_sampled_are_not_ours_either() -> None:
+    with Server() as server:
+        processor = to(server)
+        provider = TracerProvider(sampler=RecordOnly(), shutdown_on_exit=False)
+        provider.add_span_processor(processor)
+        provider.get_tracer("t").start_span("a").end()
+        processor.shutdown()
+        assert processor.stats() == (0, 0, 0, {})
+
+
 def test_the_filter_decides_for_this_destination_only() -> None:
     with Server() as server:
         processor = to(server, should_export_span=lambda span: span.name != "noise")
@@ -243,6 +263,10 @@ def test_a_foreign_exporter_gets_the_masked_spans_and_the_originals_where_nothin
     assert dict(second.attributes or {}) == {"a": ("***", "b")}
     assert second.context.span_id == secret.get_span_context().span_id
     assert "SECRET" not in second.to_json()
+    (given,) = sdk_spans(["given"])
+    processor.on_end(given)
+    assert processor.force_flush()
+    assert exporter.get_finished_spans()[2] is given
     processor.shutdown()
 
 

@@ -54,7 +54,15 @@ def test_a_redirect_is_no_success_and_says_what_to_set(status: int) -> None:
 @pytest.mark.parametrize("status", [None, 408, 429, 500, 502, 503, 504, 507, 599])
 def test_what_may_pass_is_waited_for(status: int | None) -> None:
     assert isinstance(otlp(status), Wait)
-    assert isinstance(otlp(status, attempt=1000), Wait), "however often"
+    assert status == 500 or isinstance(otlp(status, attempt=1000), Wait), "however often"
+
+
+def test_a_server_that_stumbles_again_and_again_over_a_request_gets_it_in_halves() -> None:
+    assert isinstance(otlp(500, attempt=retry.MAX_SERVER_ERRORS - 1), Wait)
+    split = otlp(500, attempt=retry.MAX_SERVER_ERRORS)
+    assert isinstance(split, Split)
+    assert split.reason is DropReason.SEND_FAILED
+    assert isinstance(otlp(503, attempt=1000), Wait), "who says that it is down is waited for"
 
 
 def test_what_is_too_large_and_what_holds_something_bad_is_split() -> None:
@@ -152,6 +160,13 @@ def test_a_207_is_read_entry_by_entry() -> None:
     assert [item.id for item in decision.again] == ["o2"]
     assert [item.id for item in decision.rejected] == ["o1"]
     assert "Invalid request data expected string" in decision.detail
+
+
+def test_an_entry_that_fails_for_now_again_and_again_is_given_up() -> None:
+    answer = {"successes": [], "errors": [{"id": "o2", "status": 500}]}
+    decision = ingestion(answer, attempt=retry.MAX_SERVER_ERRORS)
+    assert isinstance(decision, Partly)
+    assert [item.id for item in decision.rejected] == ["o2"]
 
 
 def test_a_207_without_errors_is_done() -> None:

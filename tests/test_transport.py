@@ -17,6 +17,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 
 from otel_langfuse.model import Request
 from otel_langfuse.transport import MAX_RESPONSE_BYTES, HttpTransport, basic_authorization, suppressed
+from otel_langfuse.transport._http import reason
 from servers import Server, closed_port, half_body, hang, reset, status, trickle
 
 SLACK_S = 0.4
@@ -42,17 +43,21 @@ def test_sends_the_request_with_the_credentials_and_returns_what_came_back() -> 
 def test_the_connection_is_kept() -> None:
     with Server() as server:
         transport = HttpTransport(server.url, {})
-        ports = set()
-        original = server.process_request
-
-        def note(request: socket.socket, client: tuple[str, int]) -> None:
-            ports.add(client)
-            original(request, client)
-
-        server.process_request = note  # type: ignore[method-assign, assignment]
         for _ in range(5):
             assert transport.send(post(server.url), 5).status == 200
-        assert len(ports) == 1
+        assert len(server.clients) == 1
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("otel_langfuse.transport.MAX_IDLE_S", 0.1)
+    with Server() as server:
+        transport = HttpTransport(server.url, {})
+        transport.send(post(server.url), 5)
+        transport.send(post(server.url), 5)
+        assert len(server.clients) == 1
+        time.sleep(0.15)
+        transport.send(post(server.url), 5)
+        assert len(server.clients) == 2
 
 
 def test_credentials_go_to_their_origin_only() -> None:
@@ -99,10 +104,12 @@ def test_a_reset_connection_is_an_error() -> None:
 
 
 def test_a_server_that_speaks_no_http_is_an_error() -> None:
-    with Server(trickle(b"\x00\x01garbage\r\n\r\n", b"", 60)) as server:
+    with Server(trickle(b"\x00\x1b[31mgarbage\r\n\r\n", b"", 60)) as server:
         response = HttpTransport(server.url, {}).send(post(server.url), 1)
         assert response.status is None
-        assert response.error
+        assert response.error is not None
+        assert response.error.isprintable(), "what a server sends may be meant for a terminal"
+        assert "garbage" in response.error
 
 
 def test_a_broken_body_leaves_the_status() -> None:
@@ -140,6 +147,27 @@ def test_a_server_that_never_reads_cannot_hold_a_large_body_longer_than_the_time
         assert response.error == "no answer within 0.3 s"
 
 
+def test_a_server_that_reads_slowly_cannot_hold_a_large_body_longer_than_the_timeout() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        stopped = threading.Event()
+
+        def read_slowly() -> None:
+            connection, _ = listener.accept()
+            while not stopped.wait(0.02):
+                connection.recv(1 << 16)
+
+        thread = threading.Thread(target=read_slowly)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        begin = time.monotonic()
+        response = HttpTransport(url, {}).send(post(url, b"x" * 50_000_000), 0.4)
+        took = time.monotonic() - begin
+        stopped.set()
+        thread.join()
+        assert took < 0.4 + SLACK_S
+        assert response.error == "no answer within 0.4 s"
+
+
 def test_no_more_of_an_answer_is_read_than_the_limit() -> None:
     with Server(status(200, b"x" * (3 * MAX_RESPONSE_BYTES))) as server:
         response = HttpTransport(server.url, {}).send(post(server.url), 5)
@@ -159,7 +187,26 @@ def test_credentials_are_in_no_repr_error_log_or_answer(caplog: pytest.LogCaptur
             assert "SECRET" not in text
 
 
-def test_what_it_sends_is_not_instrumented() -> None:
+def test_what_it_sends_is_not_instrumented(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[object] = []
+
+    class Look(logging.Handler):
+        """Called by urllib3 in the middle of the request, on its thread."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY))
+
+    caplog.set_level(logging.DEBUG, "urllib3.connectionpool")
+    logger, look = logging.getLogger("urllib3.connectionpool"), Look()
+    logger.addHandler(look)
+    with Server() as server:
+        HttpTransport(server.url, {}).send(post(server.url), 5)
+    logger.removeHandler(look)
+    assert seen
+    assert set(seen) == {True}
+
+
+def test_suppression_ends_with_its_block() -> None:
     with suppressed():
         assert otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY) is True
         assert otel_context.get_value("suppress_instrumentation") is True
@@ -233,6 +280,10 @@ def test_the_systems_store_of_certificates_decides_and_the_timeout_holds_over_tl
         begin = time.monotonic()
         assert transport.send(post(url), 0.3).error == "no answer within 0.3 s"
         assert time.monotonic() - begin < 0.3 + SLACK_S
+
+
+def test_what_an_exception_says_is_shown_without_logins() -> None:
+    assert reason(ValueError("no http://user:SECRET@host/ here"), 1) == "ValueError: no http://***@host/ here"
 
 
 def test_many_threads_may_send_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import fields
@@ -49,6 +50,15 @@ class Client:
     def stats(self) -> Stats:
         """What ended, what of it arrived, waits, or was dropped, by reason."""
         return self._processor.stats()
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 - in a forked child another thread of the parent may seem to hold it for ever
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def configure(

@@ -353,7 +353,8 @@ def _checked(setting: Setting, name: str, value: Any, factor: float) -> Any:
     try:
         return setting.check(value if factor == 1.0 else float(value) * factor)
     except (ValueError, TypeError, AttributeError, OverflowError):
-        shown = "***" if setting.secret or "@" in str(value) else repr(value)[:100]
+        hidden = setting.secret or any(sign in str(value) for sign in "@?")  # a URL may hold a login or a key
+        shown = "***" if hidden else repr(value)[:100]
         expected = setting.expected if factor == 1.0 else f"{setting.expected.partition(' (')[0]}, times {1 / factor:g}"
         raise ConfigError(f"{name}={shown}: expected {expected}") from None
 

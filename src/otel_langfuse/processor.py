@@ -19,8 +19,7 @@ from . import attributes as names
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
 from .config import Config
 from .errors import ConfigError, DropReason
-from .exporters import LangfuseExporter, exporter_for
-from .exporters._base import note_failures, prepared
+from .exporters import LangfuseExporter, exporter_for, note_failures, prepared
 from .model import Stats
 from .pipeline import filter as span_filter
 from .pipeline import mask as masking

@@ -27,6 +27,11 @@ MAX_RETRY_AFTER_S: Final = 300.0
 MAX_UNREADABLE: Final = 3
 """How often a request is sent again whose answer says that its items fared differently, but not how."""
 
+MAX_SERVER_ERRORS: Final = 8
+"""How often a 500 is waited for (a minute and a half) before the request is split: it may be one span that the server stumbles
+over, and that must not hold up all others for ever. A server that is down for everything splits a batch of 512 for a quarter of
+an hour before the first span is lost."""
+
 _MAX_DETAIL: Final = 200
 
 
@@ -130,6 +135,8 @@ def decide(request: Request, response: Response, *, attempt: int, now: float, ji
     default = "wait" if status >= 500 else "give up"
     action, reason = _ACTIONS.get(status, (default, DropReason.REJECTED))
     detail = _detail(request, response, status)
+    if status == 500 and attempt >= MAX_SERVER_ERRORS:
+        return Split(DropReason.SEND_FAILED, detail)
     if action == "wait":
         asked = retry_after_s(response.headers.get("retry-after", ""), now)
         seconds = backoff_s(attempt, jitter) if asked is None else min(asked, MAX_RETRY_AFTER_S) * (1 + 0.1 * jitter)
@@ -209,7 +216,7 @@ def _entries(request: Request, response: Response, attempt: int, jitter: float) 
     for item in request.items:
         entry = refused.get(item.id)
         if entry is not None:
-            (again if _for_now(entry.get("status")) else rejected).append(item)
+            (again if _for_now(entry.get("status")) and attempt < MAX_SERVER_ERRORS else rejected).append(item)
     unnamed = len(errors) - len(again) - len(rejected)
     if unnamed > 0:
         taken = {str(_get(entry, "id")) for entry in answer.get("successes") or ()}

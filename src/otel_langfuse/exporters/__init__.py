@@ -6,9 +6,9 @@ import logging
 
 from otel_langfuse.config import Config, sqlite_path
 
-from ._base import LangfuseExporter
+from ._base import LangfuseExporter, note_failures, prepared
 
-__all__ = ["LangfuseExporter", "exporter_for"]
+__all__ = ["LangfuseExporter", "exporter_for", "missing_keys", "note_failures", "prepared"]
 
 
 def exporter_for(config: Config) -> LangfuseExporter | None:

@@ -15,6 +15,9 @@ from otel_langfuse.prepare import Target, again, count_spans
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
 
+LONG_WAIT_S: Final = 2.0
+"""The first wait for a request is logged if it is longer than this; each further one is, as far as the log is not full of it."""
+
 MAX_FUTILE_SPLITS: Final = 24
 """Requests refused as a whole, one after the other and none taken, after which the rest is given up: the fault is not in
 one span. To isolate the first bad one of 512 takes nine."""
@@ -84,7 +87,8 @@ class Delivery:
                     return []
                 request = rest
             attempt += 1
-            self._note(decision)
+            if attempt > 1 or decision.seconds > LONG_WAIT_S:  # what passes at once is no news
+                self._note(decision)
             if not self._sending.wait(decision.seconds):
                 # Shutdown woke us, or the wait would outlast it: one more try, because there may be no other process.
                 if last_call or not self._sending.stopping:

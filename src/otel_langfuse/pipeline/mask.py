@@ -51,7 +51,7 @@ def checked(mask: Any) -> Callable[[str], Any]:
         return function
     if _binds(signature, data=""):
         return lambda data: function(data=data)
-    raise ConfigError(f"mask{signature}: expected a function of one value, mask(data) or mask(data=...)")
+    raise ConfigError("mask=...: expected a function of one value, mask(data) or mask(data=...)")
 
 
 def _binds(signature: inspect.Signature, *args: str, **kwargs: str) -> bool:

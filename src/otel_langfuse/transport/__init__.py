@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ from otel_langfuse.model import Request, Response
 
 MAX_RESPONSE_BYTES: Final = 1 << 20
 """More of a body than this is not read."""
+
+MAX_IDLE_S: Final = 4.0
+"""A connection that was idle for longer is not used again. Node's servers, Langfuse among them, close theirs after five
+seconds, which is how often we flush: a request that crosses such an end is lost on the way, and has to be sent again."""
 
 _SUPPRESS_KEYS: Final = tuple(
     key
@@ -93,6 +98,7 @@ class HttpTransport:
         """Forgets all connections without closing them: in a forked child they are the parent's."""
         self._lock = threading.Lock()
         self._pools: dict[tuple[str, str, int], Any] = {}
+        self._used_at: dict[tuple[str, str, int], float] = {}
 
     def send(self, request: Request, timeout_s: float) -> Response:
         """Sends a request by POST.
@@ -161,6 +167,10 @@ class HttpTransport:
             pool = self._pools.get(origin)
             if pool is None:
                 pool = self._pools[origin] = self._http.new_pool(*origin[:2])
+            now = time.monotonic()
+            if now - self._used_at.get(origin, now) > MAX_IDLE_S:
+                pool.clear()
+            self._used_at[origin] = now
             return pool
 
 

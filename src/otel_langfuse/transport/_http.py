@@ -158,4 +158,5 @@ def reason(error: BaseException, timeout_s: float) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not trusted: {error.verify_message}"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return _USERINFO.sub("//***@", f"{type(error).__name__}: {' '.join(text.split())[:150]}")
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text[:600]).split())  # it may quote what a server sent
+    return _USERINFO.sub("//***@", f"{type(error).__name__}: {shown[:150]}")
