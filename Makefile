@@ -4,6 +4,7 @@
 #   make check          what CI runs: format, lint, types, import contracts, tests
 #   make check-oldest   the tests on the oldest OpenTelemetry that is supported
 #   make bench          what it costs, beside what others cost (minutes); bench-quick: under a minute
+#   make capture        records the spans of FAMILY=... anew and shows what changed; without FAMILY: which there are
 #   make fix            format, mend what ruff can mend, write the README's table of settings anew
 #   make clean          everything that these made
 #
@@ -18,7 +19,7 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
                  opentelemetry-instrumentation-fastapi==0.51b0
 
 .DEFAULT_GOAL := check
-.PHONY: check check-oldest demo bench bench-quick fix clean
+.PHONY: check check-oldest demo bench bench-quick capture fix clean
 
 check: .venv/.has-dev
 	.venv/bin/ruff format --check --quiet
@@ -39,13 +40,16 @@ bench: .venv/.has-dev
 bench-quick: .venv/.has-dev
 	@.venv/bin/python -m benchmarks --quick
 
+capture: .venv/.has-dev
+	@.venv/bin/python conformance/capture/capture.py $(or $(FAMILY),--list)
+
 fix: .venv/.has-dev
 	.venv/bin/python tests/test_readme.py
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-oldest dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-capture dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples benchmarks conformance -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- environments: .has-EXTRA says that the package, editable, and what that extra needs are there --------------------------

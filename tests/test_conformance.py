@@ -14,7 +14,7 @@ import jsonschema_rs
 import pytest
 from jsonschema import Draft202012Validator
 
-from otel_langfuse.conventions import CONVENTIONS, by_id, precedence
+from otel_langfuse.conventions import CONVENTIONS, SERVER_CONVENTIONS, by_id, precedence
 from otel_langfuse.conventions._batch import REASONS
 from otel_langfuse.conventions._repairs import REPAIRS
 from otel_langfuse.encode.ingestion import events
@@ -74,7 +74,7 @@ def test_every_rule_has_a_case_and_every_cited_rule_exists() -> None:
 
 def test_precedence_names_each_rule_once_under_its_own_group() -> None:
     for order, expected in (
-        (precedence.SERVER, {rule for rule in by_id() if not rule.startswith("corrections/")}),
+        (precedence.SERVER, {rule.id for convention in SERVER_CONVENTIONS for rule in convention.rules}),
         (precedence.CORRECTED, set(by_id())),
     ):
         named = Counter(rule for ranked in order.values() for rule in ranked)
@@ -93,7 +93,7 @@ def test_ids_are_of_their_family_and_every_rule_cites_its_source() -> None:
         for rule in convention.rules:
             assert rule.id.startswith(f"{convention.name}/")
             assert rule.spec
-            assert bool(rule.reason) == (convention.name == "corrections")
+            assert bool(rule.reason) == (convention not in SERVER_CONVENTIONS)
 
 
 KNOWN = tomllib.loads((ROOT / "known.toml").read_text())["known"]

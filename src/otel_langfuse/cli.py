@@ -148,6 +148,21 @@ def _json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":"), default=str).encode()
 
 
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one line for each span.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.pass_context
+def explain(context: click.Context, file: str, *, as_json: bool) -> None:
+    """Say for each span of FILE (as translate reads it) which rule set which field, from what, and where the server differs."""
+    try:
+        from otel_langfuse.local.explain import explain as run
+    except ModuleNotFoundError as error:
+        _refuse(error, "explain", "cli")
+    with click.open_file(file, "rb") as source:
+        chunks = iter([_Chunk(0, 0, source.read())]) if file.endswith(".pb") else _chunks(source)
+        context.exit(run(((chunk.place, chunk.payload) for chunk in chunks), as_json, sys.stdout))
+
+
 # -- reading requests --------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from otel_langfuse.conventions import (
     flue,
     genai,
     genkit,
+    haystack,
     langfuse,
     livekit,
     logfire,
@@ -23,9 +24,9 @@ from otel_langfuse.conventions import (
 from otel_langfuse.conventions._plan import Index
 from otel_langfuse.conventions._rule import Convention, Rule
 
-__all__ = ["CONVENTIONS", "CORRECTED_INDEX", "SERVER_INDEX", "Convention", "Rule", "by_id"]
+__all__ = ["CONVENTIONS", "CORRECTED_INDEX", "SERVER_CONVENTIONS", "SERVER_INDEX", "Convention", "Rule", "by_id"]
 
-CONVENTIONS: tuple[Convention, ...] = (
+SERVER_CONVENTIONS: tuple[Convention, ...] = (
     langfuse.CONVENTION,
     otel.CONVENTION,
     genai.CONVENTION,
@@ -40,8 +41,11 @@ CONVENTIONS: tuple[Convention, ...] = (
     livekit.CONVENTION,
     flue.CONVENTION,
     openrouter.CONVENTION,
-    corrections.CONVENTION,
 )
+"""What Langfuse's server reads."""
+
+CONVENTIONS: tuple[Convention, ...] = (*SERVER_CONVENTIONS, haystack.CONVENTION, corrections.CONVENTION)
+"""The same, and what we read beside it."""
 
 
 def by_id() -> dict[str, Rule]:
@@ -49,7 +53,7 @@ def by_id() -> dict[str, Rule]:
     return {rule.id: rule for convention in CONVENTIONS for rule in convention.rules}
 
 
-SERVER_INDEX = Index(CONVENTIONS, precedence.SERVER)
+SERVER_INDEX = Index(SERVER_CONVENTIONS, precedence.SERVER)
 """The tables in the order of Langfuse's server, ready to plan spans with."""
 
 CORRECTED_INDEX = Index(CONVENTIONS, precedence.CORRECTED, more_trace_updates=corrections.TRACE_UPDATES)

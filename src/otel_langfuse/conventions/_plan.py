@@ -97,7 +97,7 @@ class Index:
         def worth_asking(rule: Rule) -> bool:
             if rule.scope is not None and rule.scope != view.scope.name:
                 return False
-            return rule.claims is always or any(
+            return (rule.claims is always and rule.scope is not None) or any(
                 not source.looks
                 or not source.keys.isdisjoint(keys)
                 or not source.resource_keys.isdisjoint(view.resource.attributes)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from otel_langfuse.conventions import _javascript as js
+from otel_langfuse.conventions._openai import is_strict, usage_buckets
 from otel_langfuse.model import Observation
 
 MAX_TRACE_NAME = 1_000
@@ -63,7 +64,12 @@ def _completion_start(value: Any) -> tuple[Any, ...] | None:
 
 
 def _counts(counts: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """Whole numbers that came as floats become integers: the schema drops floats silently (mapping.md 16)."""
+    """Whole numbers that came as floats become integers, and OpenAI's shape the buckets (mapping.md 16): floats are dropped.
+
+    The schema does the second itself; done here, every destination counts each token once.
+    """
+    if is_strict(counts):
+        return (usage_buckets(counts),)
     mended = {name: js.whole(value) if isinstance(value, float) else value for name, value in counts.items()}
     return None if all(mended[name] is counts[name] for name in counts) else (mended,)
 
@@ -106,7 +112,13 @@ REPAIRS = (
         _completion_start,
         "a completion start that is not a full ISO time with offset loses the observation",
     ),
-    Repair("corrections/repair/usage", ("usage_details",), _counts, "counts as floats are dropped silently", keeps=False),
+    Repair(
+        "corrections/repair/usage",
+        ("usage_details",),
+        _counts,
+        "counts as floats are dropped silently, and OpenAI's shape would count a token twice elsewhere",
+        keeps=False,
+    ),
     Repair("corrections/repair/cost", ("cost_details",), _costs, "costs as text are dropped silently", keeps=False),
 )
 
@@ -127,6 +139,7 @@ def _is_fine(observation: Observation) -> bool:
         and observation.prompt_version is None
         and observation.completion_start_time is None
         and all(type(count) is int for count in observation.usage_details.values())
+        and "total_tokens" not in observation.usage_details
         and not observation.cost_details
         and type(observation.trace.name) in _TEXT
         and len(observation.trace.name or "") <= MAX_TRACE_NAME

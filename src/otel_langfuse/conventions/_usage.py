@@ -57,6 +57,12 @@ def usage(counts: dict[str, Any] | None) -> dict[str, float] | None:
     return others | {name: value for name, value in buckets.items() if value is not None}
 
 
+def first_count(counts: dict[str, Any], names: tuple[str, ...]) -> float | None:
+    """The first of several spellings of one count that is a number."""
+    numbers = (js.number(counts[name]) for name in names if name in counts)
+    return next((number for number in numbers if math.isfinite(number)), None)
+
+
 def _pick(numbers: dict[str, float], names: tuple[str, ...]) -> float | None:
     for name in names:
         if name in numbers:

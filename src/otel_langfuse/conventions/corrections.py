@@ -7,6 +7,7 @@ finished observation (``repairs.py``) or several of a batch (``_batch.py``) is n
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from otel_langfuse import attributes as key
@@ -15,25 +16,30 @@ from otel_langfuse.conventions._messages import (
     INPUT_MESSAGES,
     OUTPUT_MESSAGES,
     SYSTEM_INSTRUCTIONS,
+    messages,
     system_message,
 )
-from otel_langfuse.conventions._rule import Convention, Rule, truthy
+from otel_langfuse.conventions._openai import usage_buckets
+from otel_langfuse.conventions._rule import Convention, Rule, always, truthy
 from otel_langfuse.conventions._sources import (
     as_text,
     attr,
     computed,
     filled,
+    first,
     first_filled,
     json_at,
     json_attr,
     lookup,
     seen,
+    total_cost,
+    under,
 )
-from otel_langfuse.conventions._usage import usage
+from otel_langfuse.conventions._usage import CACHE_CREATION, CACHE_READ, first_count, usage
 from otel_langfuse.conventions._view import View
 from otel_langfuse.model import OBSERVATION_TYPES
 
-STATUS_UNSET = 0
+STATUS_UNSET, STATUS_ERROR = 0, 2
 EXCEPTION = "exception"
 
 TRACELOOP_KINDS = {"workflow": "chain", "agent": "agent", "tool": "tool"}
@@ -50,37 +56,43 @@ MLFLOW_TYPES = {
     "GUARDRAIL": "guardrail",
     "EVALUATOR": "evaluator",
 }
-# Haystack names the component's class: the first of these words that it ends with decides.
-HAYSTACK_ENDINGS = (
-    ("Generator", "generation"),
-    ("Embedder", "embedding"),
-    ("Retriever", "retriever"),
-    ("Ranker", "retriever"),
-    ("ToolInvoker", "tool"),
-    ("Agent", "agent"),
-    ("Evaluator", "evaluator"),
-)
 OPENINFERENCE_KINDS = {"RERANKER": "retriever", "PROMPT": "chain"}
 OPERATIONS = {
     **dict.fromkeys(("acompletion", "atext_completion", "responses", "aresponses", "response"), "generation"),
     **dict.fromkeys(("embedding", "aembedding"), "embedding"),
     **dict.fromkeys(("retrieval", "vector_db_retrieve", "rerank", "arerank"), "retriever"),
-    **dict.fromkeys(("invoke_workflow", "invoke_graph", "invoke_swarm", "chain"), "chain"),
+    **dict.fromkeys(("invoke_workflow", "invoke_graph", "invoke_swarm", "execute_task", "chain"), "chain"),
     "guardrail": "guardrail",
     "evaluate": "evaluator",
 }
+MODEL_OPERATIONS = ("chat", "completion", "text_completion", "generate_content", "generate", "embeddings")
 # A span with an attribute named "model" is about a language model only if something else says so too.
 LLM_PREFIXES = (
     *("gen_ai.", "llm.", "ai.", "langfuse.", "openinference.", "mlflow.", "traceloop."),
-    *("genkit:", "lk.", "logfire.", "flue."),
+    *("genkit:", "lk.", "flue."),
 )
 
+
+# Other names for counts that the server leaves where they are, beside the whole that they are part of.
+SPELLINGS = {
+    "cache_write.input_tokens": "cache_creation.input_tokens",
+    "reasoning_tokens": "reasoning.output_tokens",
+    "details.reasoning_tokens": "reasoning.output_tokens",
+}
+# Attributes that tell how long the first token took, in seconds, and span events that mark it.
+FIRST_TOKEN_SECONDS = (
+    "gen_ai.response.time_to_first_chunk",
+    "gen_ai.client.operation.time_to_first_chunk",
+    "gen_ai.server.time_to_first_token",
+)
+FIRST_TOKEN_EVENTS = ("First Token Stream Event", "gen_ai.content.completion.chunk", "mlflow.chunk.item.0")
+LOGFIRE_ERROR, LOGFIRE_WARNING, LOGFIRE_DEBUG = 17, 13, 5  # logfire's level numbers, which are OpenTelemetry's severities
+SCRUBBED = "[Scrubbed due to"
 
 # With corrections these, too, make a span update its trace (mapping.md 2.3).
 TRACE_UPDATES = (
     *(f"traceloop.association.properties.{name}" for name in ("user_id", "userId", "session_id", "sessionId")),
-    "llm.user",
-    "enduser.id",
+    *("llm.user", "enduser.id", "gen_ai.user", "gen_ai.request.user"),
 )
 
 
@@ -88,11 +100,6 @@ def _unquoted(value: Any) -> Any:
     """A text that MLflow put into JSON quotes, without them."""
     parsed = js.parse_or_none(value) if isinstance(value, str) and value.startswith('"') else None
     return parsed if isinstance(parsed, str) else value
-
-
-def _haystack_type(component: Any) -> str | None:
-    name = component if isinstance(component, str) else ""
-    return next((kind for ending, kind in HAYSTACK_ENDINGS if name.endswith(ending)), None)
 
 
 def _agent_without_operation(view: View) -> str | None:
@@ -132,12 +139,76 @@ def _instructions_alone(view: View) -> Any:
     return js.stringify([system_message(attributes[SYSTEM_INSTRUCTIONS])])
 
 
+def _has_flat_messages(view: View) -> bool:
+    return any(name.startswith(("gen_ai.prompt.", "gen_ai.completion.")) for name in view.attributes)
+
+
+def _spelled(view: View, counts: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Counts under names that the server knows; None where they are already."""
+    if not counts:
+        return None
+    renamed = {
+        SPELLINGS.get(name, name): value
+        for name, value in counts.items()
+        if SPELLINGS.get(name, name) not in counts or name not in SPELLINGS
+    }
+    given = js.number(renamed.get("input_tokens"))
+    if view.scope.name.startswith("openlit") and math.isfinite(given):
+        cached = sum(count for names in (CACHE_READ, CACHE_CREATION) if (count := first_count(renamed, names)) is not None)
+        renamed |= {"input_tokens": given + cached}
+    return None if renamed == counts else usage(renamed)
+
+
+def _first_token(view: View) -> str | None:
+    start = view.span.start_time_unix_nano
+    seconds = next((found for name in FIRST_TOKEN_SECONDS if isinstance(found := view.attributes.get(name), (int, float))), None)
+    if seconds is not None and start is not None and 0 <= seconds < _LONGEST_S:
+        return js.iso_time((start + int(seconds * 1e9)) // 1_000_000)
+    marked = next((event.time_unix_nano for event in view.span.events if event.name in FIRST_TOKEN_EVENTS), None)
+    return None if marked is None else js.iso_time(marked // 1_000_000)
+
+
+_LONGEST_S = 86_400
+
+
+def _logfire_level(number: Any) -> str | None:
+    if not isinstance(number, (int, float)):
+        return None
+    if number >= LOGFIRE_WARNING:
+        return "ERROR" if number >= LOGFIRE_ERROR else "WARNING"
+    return "DEBUG" if number <= LOGFIRE_DEBUG else None
+
+
+def _logfire_name(view: View) -> str | None:
+    """The name of a stream's second span, whose message tells the time that it took, a new name for every call."""
+    template = view.attributes.get("logfire.msg_template")
+    if not isinstance(template, str) or "{duration" not in template:
+        return None
+    message = js.text(view.attributes.get("logfire.msg", ""))
+    return message.split(" took ")[0] or None
+
+
+def _not_the_tools_name(view: View) -> str | None:
+    """A model's call that also names the tool it chose keeps its own name."""
+    if view.attributes.get("gen_ai.operation.name") not in MODEL_OPERATIONS:
+        return None
+    return view.span.name
+
+
+def _scrubbed(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(SCRUBBED)
+
+
 def _mlflow_usage(counts: Any) -> dict[str, Any] | None:
     return usage(counts) if isinstance(counts, dict) else None
 
 
+_COUNTS = under("gen_ai.usage.", "llm.token_count.", but=("gen_ai.usage.cost", "gen_ai.usage.raw"))
+
 CONVENTION = Convention(
     name="corrections",
+    metadata=(("traceloop.association.properties.", ""),),
+    not_metadata=tuple(f"traceloop.association.properties.{name}" for name in ("user_id", "userId", "session_id", "sessionId")),
     rules=(
         Rule(
             "corrections/type/any_case",
@@ -158,6 +229,18 @@ CONVENTION = Convention(
             reason="operations that instrumentations really send and the server does not know",
         ),
         Rule(
+            "corrections/type/traceloop_workflow",
+            sets={"type": lookup(attr("traceloop.span.kind"), {"workflow": "chain"})},
+            spec="families.md",
+            reason="Traceloop's LangChain workflows call themselves agents, whatever they run",
+        ),
+        Rule(
+            "corrections/type/logfire_log",
+            sets={"type": lookup(attr("logfire.span_type"), {"log": "event"})},
+            spec="https://logfire.pydantic.dev/docs/",
+            reason="a log record of logfire is a moment, not a span",
+        ),
+        Rule(
             "corrections/type/traceloop_kind",
             sets={"type": lookup(attr("traceloop.span.kind"), TRACELOOP_KINDS)},
             spec="mapping.md 11, not consulted",
@@ -168,12 +251,6 @@ CONVENTION = Convention(
             sets={"type": lookup(computed(_unquoted, attr("mlflow.spanType")), MLFLOW_TYPES)},
             spec="mapping.md 11, not consulted; families.md 1",
             reason="MLflow says the type in so many words; the server guesses from a stray model attribute",
-        ),
-        Rule(
-            "corrections/type/haystack",
-            sets={"type": computed(_haystack_type, attr("haystack.component.type"))},
-            spec="families.md",
-            reason="Haystack's own tracing names the component's class, which the server does not read",
         ),
         Rule(
             "corrections/type/agent_name",
@@ -194,6 +271,31 @@ CONVENTION = Convention(
             reason="the server drops exception span events, so a failed span would not say why",
         ),
         Rule(
+            "corrections/status_message/error_type",
+            when=seen(lambda view: view.span.status_code == STATUS_ERROR and not view.span.status_message),
+            sets={"status_message": as_text(filled("error.type"))},
+            spec="https://opentelemetry.io/docs/specs/semconv/registry/attributes/error/",
+            reason="a failed span that names only its error.type would not say why",
+        ),
+        Rule(
+            "corrections/level/logfire",
+            sets={"level": computed(_logfire_level, attr("logfire.level_num"))},
+            spec="https://logfire.pydantic.dev/docs/",
+            reason="logfire's levels are not read by the server",
+        ),
+        Rule(
+            "corrections/name/logfire_stream",
+            sets={"name": seen(_logfire_name, attr("logfire.msg_template"))},
+            spec="families.md 6",
+            reason="a message with the time that a stream took is a new name for every call",
+        ),
+        Rule(
+            "corrections/name/model_call",
+            sets={"name": seen(_not_the_tools_name, attr("gen_ai.tool.name"))},
+            spec="mapping.md 6",
+            reason="a model's call that names the tool it chose would be called like the tool",
+        ),
+        Rule(
             "corrections/level/exception",
             sets={"level": seen(_exception_level, events=(EXCEPTION,))},
             spec="mapping.md 8.5",
@@ -212,6 +314,17 @@ CONVENTION = Convention(
             claims=truthy,
             spec="mapping.md 9.21",
             reason="system instructions without input messages are lost on the server",
+        ),
+        Rule(
+            "corrections/io/messages_over_flat",
+            when=seen(_has_flat_messages),
+            sets={
+                "input": seen(lambda view: messages(view.attributes)[0], attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),
+                "output": seen(lambda view: messages(view.attributes)[1], attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),
+            },
+            claims=truthy,
+            spec="mapping.md 9.18",
+            reason="a few flat keys left beside complete messages make the server show the few",
         ),
         Rule(
             "corrections/io/mlflow",
@@ -250,14 +363,70 @@ CONVENTION = Convention(
             reason="MLflow's token counts are not read by the server",
         ),
         Rule(
+            "corrections/usage/spellings",
+            sets={
+                "usage_details": seen(
+                    lambda view: _spelled(view, _COUNTS.read(view)),
+                    _COUNTS,
+                )
+            },
+            spec="mapping.md 13.5; families.md 5",
+            reason="cached and reasoning tokens under other names would count twice; openlit does not count them in the input",
+        ),
+        Rule(
+            "corrections/usage/raw",
+            sets={"usage_details": computed(usage_buckets, json_attr("gen_ai.usage.raw"))},
+            spec="https://logfire.pydantic.dev/docs/",
+            reason="logfire's plain counts leave out cached and reasoning tokens, which its raw usage tells",
+        ),
+        Rule(
+            "corrections/cost/zero",
+            when=seen(lambda view: js.number(view.attributes["gen_ai.usage.cost"]) == 0),
+            sets={"cost_details": seen(lambda _view: None, attr("gen_ai.usage.cost"))},
+            claims=always,
+            spec="mapping.md 13, costDetails",
+            reason="openlit says 0 for models that it has no price of, and then Langfuse would not price them either",
+        ),
+        Rule(
+            "corrections/cost/total",
+            sets={"cost_details": first(total_cost("gen_ai.cost.total_cost"), total_cost("operation.cost"))},
+            spec="families.md",
+            reason="litellm's and pydantic-ai's names for the cost are not read by the server",
+        ),
+        Rule(
+            "corrections/completion_start_time/first_token",
+            sets={
+                "completion_start_time": seen(
+                    _first_token, *(attr(name) for name in FIRST_TOKEN_SECONDS), events=FIRST_TOKEN_EVENTS
+                )
+            },
+            spec="https://opentelemetry.io/docs/specs/semconv/gen-ai/",
+            reason="the server reads the time of the first token only of Langfuse's and Vercel's attributes",
+        ),
+        Rule(
+            "corrections/user_id/scrubbed",
+            when=seen(lambda view: _scrubbed(view.attributes.get(key.USER_ID))),
+            sets={"user_id": seen(lambda _view: None, attr(key.USER_ID))},
+            claims=always,
+            spec="https://logfire.pydantic.dev/docs/how-to-guides/scrubbing/",
+            reason="a user that logfire scrubbed is nobody, not one user of everything",
+        ),
+        Rule(
+            "corrections/session_id/scrubbed",
+            when=seen(lambda view: _scrubbed(view.attributes.get(key.SESSION_ID))),
+            sets={"session_id": seen(lambda _view: None, attr(key.SESSION_ID))},
+            claims=always,
+            spec="https://logfire.pydantic.dev/docs/how-to-guides/scrubbing/",
+            reason="a session that logfire scrubbed (its default for the word) is not one session of everybody",
+        ),
+        Rule(
             "corrections/user_id/association",
             sets={
                 "user_id": as_text(
                     first_filled(
                         "traceloop.association.properties.user_id",
                         "traceloop.association.properties.userId",
-                        "llm.user",
-                        "enduser.id",
+                        *("llm.user", "enduser.id", "gen_ai.user", "gen_ai.request.user"),
                     )
                 )
             },

@@ -124,27 +124,54 @@ _INSERTED: Final[Mapping[str, tuple[tuple[str, str | None], ...]]] = {
     "type": (
         ("corrections/type/any_case", "openinference/type/kind"),
         ("corrections/type/openinference_kind", "genai/type/operation"),
+        ("corrections/type/traceloop_workflow", "genai/type/operation"),
         ("corrections/type/operation", "genkit/type/subtype"),
         ("corrections/type/traceloop_kind", "langfuse/type/model"),
         ("corrections/type/mlflow", "langfuse/type/model"),
-        ("corrections/type/haystack", "langfuse/type/model"),
+        ("haystack/type/component", "langfuse/type/model"),
+        ("haystack/type/span", "langfuse/type/model"),
+        ("corrections/type/logfire_log", "langfuse/type/model"),
         ("corrections/type/agent_name", "langfuse/type/model"),
         ("corrections/type/stray_model", "otel/type/model"),
     ),
-    "status_message": (("corrections/status_message/exception", "otel/status_message/status"),),
-    "level": (("corrections/level/exception", "livekit/level/name"),),
+    "name": (
+        ("corrections/name/model_call", "genai/name/tool"),
+        ("corrections/name/logfire_stream", "logfire/name/message"),
+        ("haystack/name/component", "otel/name/span"),
+    ),
+    "status_message": (
+        ("corrections/status_message/exception", "otel/status_message/status"),
+        ("corrections/status_message/error_type", "otel/status_message/status"),
+    ),
+    "level": (
+        ("corrections/level/exception", "livekit/level/name"),
+        ("corrections/level/logfire", "otel/level/default"),
+    ),
     "io": (
         ("corrections/io/mlflow", "mlflow/io/span"),
+        ("haystack/io/data", "otel/io/bare"),
+        ("corrections/io/messages_over_flat", "genai/io/flat"),
         ("corrections/io/system_instructions", "genai/io/messages"),
     ),
     "model": (
         ("corrections/model/mlflow", "otel/model/bare"),
         ("corrections/model/embedding", "otel/model/bare"),
         ("corrections/model/invocation_parameters", "otel/model/bare"),
+        ("haystack/model/reply", "otel/model/bare"),
     ),
-    "usage": (("corrections/usage/mlflow", None),),
-    "user_id": (("corrections/user_id/association", None),),
-    "session_id": (("corrections/session_id/association", None),),
+    "usage": (
+        ("corrections/usage/raw", "genai/usage/counts"),
+        ("corrections/usage/spellings", "genai/usage/counts"),
+        ("corrections/usage/mlflow", None),
+        ("haystack/usage/reply", None),
+    ),
+    "cost": (("corrections/cost/zero", "genai/cost/total"), ("corrections/cost/total", None)),
+    "completion_start_time": (("corrections/completion_start_time/first_token", None),),
+    "user_id": (("corrections/user_id/scrubbed", "otel/user_id/attribute"), ("corrections/user_id/association", None)),
+    "session_id": (
+        ("corrections/session_id/scrubbed", "otel/session_id/attribute"),
+        ("corrections/session_id/association", None),
+    ),
 }
 
 
