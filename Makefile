@@ -3,8 +3,10 @@
 #   make demo           a real, instrumented OpenAI application, and its trace in this terminal; no network, no keys
 #   make check          what CI runs: format, lint, types, import contracts, tests
 #   make check-oldest   the tests on the oldest OpenTelemetry that is supported
+#   make processes      spans survive gunicorn, Celery, uvicorn and gevent (a minute)
 #   make bench          what it costs, beside what others cost (minutes); bench-quick: under a minute
 #   make capture        records the spans of FAMILY=... anew and shows what changed; without FAMILY: which there are
+#   make backends       the tests against a real Phoenix, which is half a gigabyte
 #   make fix            format, mend what ruff can mend, write the README's table of settings anew
 #   make clean          everything that these made
 #
@@ -19,7 +21,7 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
                  opentelemetry-instrumentation-fastapi==0.51b0
 
 .DEFAULT_GOAL := check
-.PHONY: check check-oldest demo bench bench-quick capture fix clean
+.PHONY: check check-oldest processes demo bench bench-quick capture backends fix clean
 
 check: .venv/.has-dev
 	.venv/bin/ruff format --check --quiet
@@ -30,6 +32,9 @@ check: .venv/.has-dev
 
 check-oldest: .venv-oldest/.has-test
 	.venv-oldest/bin/python -m pytest
+
+processes: .venv-processes/.has-processes
+	.venv-processes/bin/python -m pytest tests/processes tests/test_processes.py
 
 demo: .venv/.has-demo
 	@.venv/bin/otel-langfuse demo
@@ -43,13 +48,16 @@ bench-quick: .venv/.has-dev
 capture: .venv/.has-dev
 	@.venv/bin/python conformance/capture/capture.py $(or $(FAMILY),--list)
 
+backends: .venv/.has-dev .venv-phoenix/.has-phoenix
+	PHOENIX_PYTHON=$(CURDIR)/.venv-phoenix/bin/python .venv/bin/python -m pytest tests/backends
+
 fix: .venv/.has-dev
 	.venv/bin/python tests/test_readme.py
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-oldest .venv-capture dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-capture .venv-phoenix dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples benchmarks conformance -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- environments: .has-EXTRA says that the package, editable, and what that extra needs are there --------------------------
@@ -65,6 +73,14 @@ clean:
 
 .venv-oldest/.has-test: pyproject.toml Makefile
 	$(call environment,.venv-oldest,$(PYTHON_OLDEST),-e '.[test]' $(OLDEST))
+	@touch $@
+
+.venv-processes/.has-processes: pyproject.toml
+	$(call environment,.venv-processes,$(PYTHON),-e '.[processes]')
+	@touch $@
+
+.venv-phoenix/.has-phoenix: Makefile
+	$(call environment,.venv-phoenix,$(PYTHON),arize-phoenix)
 	@touch $@
 
 # environment(folder, interpreter, what to install). `-qq`: pip's warnings about the machine's own settings are not our story.

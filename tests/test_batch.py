@@ -72,7 +72,7 @@ def end_of_batches() -> Iterator[None]:
 
 def balanced(batch: Batch[Any]) -> bool:
     stats = batch.stats()
-    return stats.started == stats.exported + stats.queued + sum(stats.dropped.values())
+    return stats.started == stats.exported + stats.queued + stats.spooled + sum(stats.dropped.values())
 
 
 @contextmanager
@@ -152,11 +152,11 @@ def test_at_the_bound_in_items_the_newest_are_dropped_and_what_is_being_sent_cou
         assert until(lambda: len(sender.batches) == 1)
         taken += [batch.put(i, 1) for i in range(4, 14)]
         assert taken == [True] * 10 + [False] * 4
-        assert batch.stats() == (14, 0, 10, {"queue_full": 4})
+        assert batch.stats() == (14, 0, 10, {"queue_full": 4}, 0)
         released.set()
         assert not batch.flush(2), "four were lost"
         assert sender.items == list(range(10))
-        assert batch.stats() == (14, 10, 0, {"queue_full": 4})
+        assert batch.stats() == (14, 10, 0, {"queue_full": 4}, 0)
 
 
 def test_the_bound_in_bytes_holds_as_well() -> None:
@@ -169,6 +169,250 @@ def test_the_bound_in_bytes_holds_as_well() -> None:
         batch.flush(2)
         assert batch.put("again", 1000), "room again when they are sent"
         assert batch.flush(2)
+
+
+def test_with_drop_oldest_the_newest_stay_and_what_is_being_sent_is_left_alone() -> None:
+    with held() as (sender, released):
+        batch = batch_of(sender, max_items=10, flush_at=4, policy="drop_oldest")
+        for i in range(4):
+            batch.put(i, 1)
+        assert until(lambda: len(sender.batches) == 1)
+        assert all(batch.put(i, 1) for i in range(4, 14))
+        assert batch.stats() == (14, 0, 10, {"queue_full": 4}, 0)
+        released.set()
+        assert not batch.flush(2), "four were lost"
+        assert sender.items == [0, 1, 2, 3, *range(8, 14)]
+        assert batch.flush(2)
+
+
+def test_with_drop_oldest_as_many_go_as_a_large_one_needs_and_none_for_one_that_cannot_fit() -> None:
+    with held() as (sender, released):
+        batch = batch_of(sender, max_bytes=1000, flush_at=1, policy="drop_oldest")
+        batch.put("sent", 300)
+        assert until(lambda: len(sender.batches) == 1)
+        for i in range(6):
+            assert batch.put(i, 100)
+        assert batch.put("large", 400)
+        assert batch.stats().dropped == {"queue_full": 3}
+        assert not batch.put("larger", 701), "with what is being sent, it never fits"
+        assert not batch.put("huge", 1001)
+        assert batch.stats().dropped == {"queue_full": 4, "too_large": 1}
+        released.set()
+        batch.flush(2)
+        assert sender.items == ["sent", 3, 4, 5, "large"]
+
+
+def test_what_drop_oldest_takes_from_before_a_flush_counts_for_that_flush_and_from_behind_it_for_the_next() -> None:
+    with held() as (sender, released):
+        batch = batch_of(sender, max_items=3, flush_at=1, policy="drop_oldest")
+        batch.put("sent", 1)
+        assert until(lambda: len(sender.batches) == 1)
+        answers: dict[str, bool] = {}
+        first = threading.Thread(target=lambda: answers.update(first=batch.flush(5)))
+        first.start()
+        assert until(lambda: len(batch._markers) == 1)
+        batch.put("a", 1)
+        second = threading.Thread(target=lambda: answers.update(second=batch.flush(5)))
+        second.start()
+        assert until(lambda: len(batch._markers) == 2)
+        for i in range(3):
+            batch.put(i, 1)  # "a", between the two, has to go, and the first of these
+        released.set()
+        first.join()
+        second.join()
+        assert answers == {"first": True, "second": False}
+        assert batch.flush(2) is False
+        assert sender.items == ["sent", 1, 2]
+
+
+def test_with_wait_the_thread_that_puts_waits_for_room_and_no_longer_than_it_may() -> None:
+    with held() as (sender, released):
+        batch = batch_of(sender, max_items=2, flush_at=2, policy="wait", max_wait_s=0.3)
+        assert batch.put(0, 1)
+        assert batch.put(1, 1)
+        assert until(lambda: len(sender.batches) == 1)
+        begin = time.monotonic()
+        assert not batch.put(2, 1)
+        assert 0.3 <= time.monotonic() - begin < 0.3 + SLACK_S
+        assert batch.stats() == (3, 0, 2, {"queue_full": 1}, 0)
+        threading.Timer(0.1, released.set).start()
+        begin = time.monotonic()
+        assert batch.put(3, 1), "as soon as there is room"
+        assert time.monotonic() - begin < 0.3
+        batch.flush(2)
+        assert sender.items == [0, 1, 3]
+
+
+def test_with_wait_many_threads_lose_nothing_while_the_sender_keeps_up() -> None:
+    def slowly(sending: Sending[Any]) -> None:
+        time.sleep(0.001)
+        sending.exported(len(sending.items))
+
+    sender = Sender(slowly)
+    batch = batch_of(sender, max_items=20, flush_at=10, policy="wait", max_wait_s=5.0)
+    threads = [threading.Thread(target=lambda: [batch.put(i, 1) for i in range(200)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert batch.flush(2)
+    assert batch.stats() == (800, 800, 0, {}, 0)
+
+
+def test_shutdown_ends_the_wait_for_room_and_the_sender_itself_never_waits() -> None:
+    def put(sending: Sending[Any]) -> None:
+        answers.append(batch.put("from inside", 1))
+        released.wait(5)
+        sending.exported(len(sending.items))
+
+    answers: list[bool] = []
+    released = threading.Event()
+    batch = batch_of(Sender(put), max_items=1, flush_at=1, policy="wait", max_wait_s=30.0)
+    batch.put(0, 1)
+    assert until(lambda: answers == [False])
+    thread = threading.Thread(target=lambda: answers.append(batch.put(1, 1)))
+    thread.start()
+    time.sleep(0.05)
+    begin = time.monotonic()
+    batch.shutdown(0.2)
+    thread.join()
+    assert time.monotonic() - begin < 0.2 + SLACK_S
+    assert answers == [False, False]
+    assert batch.stats().dropped == {"queue_full": 1, "after_shutdown": 1, "send_failed": 1}
+    released.set()
+
+
+# -- several threads ---------------------------------------------------------------------------------------------------
+
+
+def test_as_many_batches_are_on_their_way_as_there_are_threads_and_threads_are_started_when_they_are_needed() -> None:
+    with held() as (sender, released):
+        batch = batch_of(sender, flush_at=10, threads=3)
+        batch.put(0, 1)
+        assert len(batch._workers) == 1
+        for i in range(1, 100):
+            batch.put(i, 1)
+        assert until(lambda: len(sender.batches) == 3)
+        time.sleep(0.05)
+        assert len(sender.batches) == 3
+        assert batch.stats() == (100, 0, 100, {}, 0)
+        released.set()
+        assert batch.flush(2)
+        assert sorted(sender.items) == list(range(100))
+    workers = list(batch._workers)
+    assert len(workers) == 3
+    assert batch.shutdown()
+    assert sender.closed == 1
+    assert until(lambda: not any(worker.is_alive() for worker in workers))
+
+
+def test_a_flush_waits_for_all_that_is_on_its_way_before_it_and_for_nothing_after_it() -> None:
+    gates = {name: threading.Event() for name in ("a", "b", "c")}
+
+    def pass_gate(sending: Sending[Any]) -> None:
+        gates[sending.items[0]].wait(5)
+        sending.exported(1)
+
+    batch = batch_of(Sender(pass_gate), flush_at=1, threads=3)
+    batch.put("a", 1)
+    batch.put("b", 1)
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(batch.flush(5)))
+    thread.start()
+    assert until(lambda: len(batch._due) == 1)
+    batch.put("c", 1)
+    gates["b"].set()
+    thread.join(0.1)
+    assert answers == [], "a is on its way"
+    gates["a"].set()
+    thread.join(2)
+    assert answers == [True], "c is behind it"
+    gates["c"].set()
+    assert batch.flush(2)
+
+
+def test_a_flush_answers_for_what_was_lost_before_it_only_whichever_thread_lost_it() -> None:
+    gates = {name: threading.Event() for name in ("good", "bad")}
+
+    def pass_gate(sending: Sending[Any]) -> None:
+        (name,) = sending.items
+        gates[name].wait(5)
+        sending.exported(1) if name == "good" else sending.dropped(Drop(DropReason.REJECTED, 1))
+
+    batch = batch_of(Sender(pass_gate), flush_at=1, threads=2)
+    answers: list[bool] = []
+    batch.put("good", 1)
+    first = threading.Thread(target=lambda: answers.append(batch.flush(5)))
+    first.start()
+    assert until(lambda: len(batch._due) == 1)
+    batch.put("bad", 1)
+    gates["bad"].set()
+    assert until(lambda: batch.stats().dropped == {"rejected": 1})
+    gates["good"].set()
+    first.join()
+    assert answers == [True]
+    assert batch.flush(2) is False
+
+
+def test_what_a_flush_that_ran_out_of_time_was_not_told_is_told_the_next_one() -> None:
+    released = threading.Event()
+
+    def lose(sending: Sending[Any]) -> None:
+        released.wait(5)
+        sending.dropped(Drop(DropReason.REJECTED, 1))
+
+    batch = batch_of(Sender(lose), threads=2)
+    batch.put("a", 1)
+    assert batch.flush(0.05) is False
+    released.set()
+    assert until(lambda: batch.stats().dropped == {"rejected": 1})
+    assert batch.flush(2) is False
+    assert batch.flush(2) is True
+
+
+def test_shutdown_counts_what_each_of_several_threads_still_holds() -> None:
+    with held() as (sender, released):
+        batch = batch_of(sender, flush_at=5, threads=3)
+        for i in range(22):
+            batch.put(i, 1)
+        assert until(lambda: len(sender.batches) == 3)
+        begin = time.monotonic()
+        assert batch.shutdown(0.2) is False
+        assert time.monotonic() - begin < 0.2 + SLACK_S
+        assert batch.stats() == (22, 0, 0, {"send_failed": 22}, 0)
+        released.set()
+        time.sleep(0.05)
+        assert batch.stats() == (22, 0, 0, {"send_failed": 22}, 0)
+
+
+def test_with_many_threads_the_account_is_balanced_whatever_happens() -> None:
+    dice = random.Random(11)
+
+    def play(sending: Sending[Any]) -> None:
+        count = dice.randint(0, len(sending.items))
+        sending.exported(count)
+        if dice.random() < 0.2:
+            raise RuntimeError
+        time.sleep(dice.random() * 0.002)
+        sending.dropped(Drop(dice.choice([DropReason.REJECTED, DropReason.TOO_LARGE]), len(sending.items) - count))
+
+    batch = batch_of(Sender(play), max_items=50, flush_at=7, flush_interval_s=0.001, threads=4, policy="drop_oldest")
+
+    def put() -> None:
+        for i in range(1000):
+            batch.put(i, 1)
+            if i % 50 == 0:
+                time.sleep(0.002)
+
+    threads = [threading.Thread(target=put) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        batch.flush(0.01)
+    batch.shutdown()
+    assert batch.stats().started == 4000
+    assert batch.stats().queued == 0
+    assert balanced(batch)
 
 
 # -- flush -------------------------------------------------------------------------------------------------------------
@@ -269,6 +513,70 @@ def test_signal_handlers_that_flush_in_the_middle_of_put_do_not_deadlock() -> No
     assert sender.items.count("a") == count
 
 
+def test_flush_returns_at_once_when_the_sender_will_not_even_try_again_in_time() -> None:
+    sender = Sender(lambda sending: sending.exported(1) if not sending.wait(60.0) else None)
+    batch = batch_of(sender)
+    batch.put("a", 1)
+    begin = time.monotonic()
+    assert batch.flush(30) is False
+    assert time.monotonic() - begin < SLACK_S
+    assert batch.stats() == (1, 0, 1, {}, 0), "it is still there"
+    assert batch.shutdown(), "which wakes it"
+
+
+# -- what is kept for later --------------------------------------------------------------------------------------------
+
+
+class Keeper(Sender):
+    """Keeps in a list what it is given to keep."""
+
+    def __init__(self, action: Callable[[Sending[Any]], None] | None = None) -> None:
+        super().__init__(action)
+        self.kept: list[Any] = []
+        self.finished: list[float] = []
+        self.all_arrived = True
+
+    def keep(self, sending: Sending[Any]) -> None:
+        self.kept.extend(sending.items)
+        sending.spooled(len(sending.items))
+
+    def arrived(self, timeout_s: float) -> bool:
+        return self.all_arrived
+
+    def finish(self, timeout_s: float) -> None:
+        self.finished.append(timeout_s)
+
+
+def test_what_shutdown_cannot_send_is_kept_while_there_is_time_for_that_and_counted_as_spooled() -> None:
+    released = threading.Event()
+    keeper = Keeper(lambda sending: released.wait(10) and None)
+    batch = batch_of(keeper, flush_at=5, keeper=keeper)
+    for i in range(12):
+        batch.put(i, 1)
+    assert until(lambda: len(keeper.batches) == 1)
+    begin = time.monotonic()
+    batch.shutdown(0.5)
+    assert time.monotonic() - begin < 0.5 + SLACK_S
+    assert sorted(keeper.kept) == list(range(12))
+    assert batch.stats() == (12, 0, 0, {}, 12)
+    released.set()
+    assert until(lambda: keeper.closed == 1)
+    assert batch.stats() == (12, 0, 0, {}, 12)
+
+
+def test_what_is_kept_has_arrived_only_when_the_keeper_says_so() -> None:
+    keeper = Keeper(lambda sending: sending.spooled(1) and None)
+    batch = batch_of(keeper, keeper=keeper)
+    batch.put("a", 1)
+    keeper.all_arrived = False
+    assert batch.flush(2) is False
+    keeper.all_arrived = True
+    assert batch.flush(2) is True
+    assert batch.stats() == (1, 0, 0, {}, 1)
+    assert batch.shutdown()
+    assert len(keeper.finished) == 1
+
+
 # -- shutdown ----------------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +590,7 @@ def test_shutdown_delivers_what_is_queued_closes_the_sender_once_and_refuses_wha
     assert batch.put("late", 1) is False
     assert batch.shutdown() is False, "the late one was lost"
     assert sender.closed == 1
-    assert batch.stats() == (251, 250, 0, {"after_shutdown": 1})
+    assert batch.stats() == (251, 250, 0, {"after_shutdown": 1}, 0)
 
 
 def test_shutdown_keeps_its_deadline_when_the_sender_hangs_and_counts_the_rest_once() -> None:
@@ -293,11 +601,11 @@ def test_shutdown_keeps_its_deadline_when_the_sender_hangs_and_counts_the_rest_o
         begin = time.monotonic()
         assert batch.shutdown(0.3) is False
         assert time.monotonic() - begin < 0.3 + SLACK_S
-        assert batch.stats() == (35, 0, 0, {"send_failed": 35})
+        assert batch.stats() == (35, 0, 0, {"send_failed": 35}, 0)
         released.set()
         assert until(lambda: sender.closed == 1)
         time.sleep(0.05)
-        assert batch.stats() == (35, 0, 0, {"send_failed": 35}), "what is reported later was counted before"
+        assert batch.stats() == (35, 0, 0, {"send_failed": 35}, 0), "what is reported later was counted before"
 
 
 def test_shutdown_wakes_a_sender_that_waits_to_try_again_and_lets_it_wait_only_within_the_deadline() -> None:
@@ -346,7 +654,7 @@ def test_a_sender_that_raises_costs_its_batch_only(error: type[BaseException], c
     assert until(lambda: len(sender.batches) == 1)
     batch.put(3, 1)
     batch.flush(2)
-    assert batch.stats() == (4, 2, 0, {"send_failed": 2})
+    assert batch.stats() == (4, 2, 0, {"send_failed": 2}, 0)
     assert "SECRET" not in caplog.text
 
 
@@ -356,11 +664,11 @@ def test_what_a_sender_leaves_undecided_is_counted_and_what_it_reports_too_often
     for i in range(3):
         batch.put(i, 1)
     assert batch.flush(2) is False
-    assert batch.stats() == (3, 1, 0, {"send_failed": 2})
+    assert batch.stats() == (3, 1, 0, {"send_failed": 2}, 0)
     sender.action = lambda sending: [sending.exported(5), sending.dropped(Drop(DropReason.REJECTED, 5))]  # type: ignore[assignment, return-value]
     batch.put("a", 1)
     assert batch.flush(2) is True
-    assert batch.stats() == (4, 2, 0, {"send_failed": 2})
+    assert batch.stats() == (4, 2, 0, {"send_failed": 2}, 0)
 
 
 def test_whatever_happens_the_account_is_balanced() -> None:
@@ -419,7 +727,7 @@ def test_a_forked_child_sends_its_own_items_and_none_of_its_parents() -> None:
             sender.batches.clear()
             batch.put("child", 1)
             flushed = batch.flush(2)
-            return flushed and sender.items == ["child"] and batch.stats() == (1, 1, 0, {})
+            return flushed and sender.items == ["child"] and batch.stats() == (1, 1, 0, {}, 0)
 
         with batch._lock:  # as a thread might hold it at that moment
             assert in_child(child) == 0
@@ -432,7 +740,7 @@ def test_a_forked_child_sends_its_own_items_and_none_of_its_parents() -> None:
 def test_a_child_of_a_parent_that_was_shut_down_drops_at_once() -> None:
     batch = batch_of(Sender())
     batch.shutdown()
-    assert in_child(lambda: not batch.put("a", 1) and batch.stats() == (1, 0, 0, {"after_shutdown": 1})) == 0
+    assert in_child(lambda: not batch.put("a", 1) and batch.stats() == (1, 0, 0, {"after_shutdown": 1}, 0)) == 0
 
 
 PRELUDE = """
@@ -513,5 +821,5 @@ def test_where_no_thread_can_be_started_flush_and_shutdown_do_the_work_themselve
         "sent 2",
         "sent 1",
         "closed",
-        "True True True True True Stats(started=3, exported=3, queued=0, dropped={})",
+        "True True True True True Stats(started=3, exported=3, queued=0, dropped={}, spooled=0)",
     ]

@@ -47,7 +47,7 @@ def test_where_there_is_no_provider_it_makes_one() -> None:
             """,
             server.url,
         )
-        assert lines == ["True Stats(started=1, exported=1, queued=0, dropped={})", "TracerProvider True"]
+        assert lines == ["True Stats(started=1, exported=1, queued=0, dropped={}, spooled=0)", "TracerProvider True"]
         assert server.names == ["a"]
 
 

@@ -33,6 +33,7 @@ PURE_ROOMS = (
     "encode",
     "prepare",
     "retry",
+    "retry_grpc",
 )
 IMPURE = ("socket", "ssl", "http", "urllib", "threading", "asyncio", "time", "random", "os", "logging")
 

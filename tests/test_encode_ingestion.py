@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -57,11 +58,34 @@ def test_requests_are_split_to_their_limit_and_carry_everything_once() -> None:
     assert found == [f"{number:016x}" for number in range(50)]
 
 
-def test_an_event_over_the_limit_is_dropped_alone() -> None:
-    bodies, drops = encoded([span(1), span(2, **{"input.value": "x" * 9_000}), span(3)], limit=5_000)
-    assert [(drop.reason, drop.count) for drop in drops] == [(DropReason.TOO_LARGE, 1)]
+def test_of_an_event_over_the_limit_the_largest_values_are_cut_and_the_others_stay() -> None:
+    bodies, drops = encoded([span(1), span(2, **{"input.value": "x\n" * 9_000, "output.value": "y" * 900}), span(3)], limit=5_000)
+    assert [(drop.reason, drop.count) for drop in drops] == [(DropReason.TOO_LARGE, 0)]
+    assert "its largest values are cut" in drops[0].detail
     assert "xxx" not in drops[0].detail
-    assert [event["body"]["id"][-1] for body in bodies for event in body["batch"] if event["type"] == "span-create"] == ["1", "3"]
+    assert max(len(orjson.dumps(body)) for body in bodies) <= 5_000
+    found = [event["body"] for body in bodies for event in body["batch"] if event["type"] == "span-create"]
+    assert [body["id"][-1] for body in found] == ["1", "2", "3"]
+    assert re.fullmatch(r"(x\n)+x?\.\.\.<cut: 1\d\.\d kB of 18\.0 kB left out>", found[1]["input"])
+    assert found[1]["output"] == "y" * 900
+
+
+def test_many_small_values_that_are_too_much_together_are_cut_as_one() -> None:
+    bodies, drops = encoded([span(2, **{f"key{i}": "x" for i in range(1000)})], limit=5_000)
+    assert [drop.count for drop in drops] == [0]
+    (found,) = [event["body"] for body in bodies for event in body["batch"] if event["type"] == "span-create"]
+    assert re.fullmatch(r"<cut: \d+\.\d kB left out>", found["metadata"])
+
+
+def test_an_event_that_cannot_be_cut_is_dropped_alone() -> None:
+    many = [f"tag{i}" for i in range(3000)]
+    bodies, drops = encoded([span(1), span(2, None, **{"langfuse.trace.tags": many}), span(3)], limit=9_000)
+    assert [(drop.count, "are cut" in drop.detail) for drop in drops] == [(0, False), (0, True)], "the trace's event is no span"
+    assert [event["body"]["id"][-1] for body in bodies for event in body["batch"] if event["type"] == "span-create"] == [
+        "1",
+        "2",
+        "3",
+    ]
 
 
 def test_items_can_be_sent_again_in_parts() -> None:

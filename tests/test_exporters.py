@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -16,7 +19,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 
-from otel_langfuse import ConfigError, LangfuseIngestionExporter, LangfuseOTLPExporter, SqliteExporter, retry
+from otel_langfuse import (
+    ConfigError,
+    LangfuseIngestionExporter,
+    LangfuseOTLPExporter,
+    LangfuseSpanProcessor,
+    SqliteExporter,
+    retry,
+)
 from otel_langfuse.config import Config
 from otel_langfuse.exporters import exporter_for
 from otel_langfuse.store import Store
@@ -107,7 +117,7 @@ def test_ingestion_gets_translated_observations_uncompressed() -> None:
         assert received.headers["content-type"] == "application/json"
         assert "content-encoding" not in received.headers
         assert [event["type"] for event in received.events] == ["trace-create", "generation-create"]
-        assert exporter.stats() == (1, 1, 0, {})
+        assert exporter.stats() == (1, 1, 0, {}, 0)
 
 
 def test_sqlite_keeps_observations_in_the_file(tmp_path: Path) -> None:
@@ -124,7 +134,31 @@ def test_sqlite_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     (tmp_path / "traces.db").write_bytes(b"no database" * 1000)
     exporter = SqliteExporter(tmp_path / "traces.db")
     assert exporter.export(sdk_spans(["a"])) is FAILURE
-    assert exporter.stats() == (1, 0, 0, {"send_failed": 1})
+    assert exporter.stats() == (1, 0, 0, {"send_failed": 1}, 0)
+
+
+def test_sqlite_that_another_process_locks_is_written_as_soon_as_it_is_free(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "traces.db", isolation_level=None, check_same_thread=False)) as other:
+        exporter = SqliteExporter(tmp_path / "traces.db")
+        assert exporter.export(sdk_spans(["first"])) is SUCCESS
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.8, lambda: other.execute("ROLLBACK")).start()
+        assert exporter.export(sdk_spans(["a"])) is SUCCESS
+        exporter.shutdown()
+
+
+def test_sqlite_that_another_process_locks_holds_no_shutdown_longer_than_it_may_take(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "traces.db", isolation_level=None)) as other:
+        processor = LangfuseSpanProcessor(SqliteExporter(tmp_path / "traces.db"))
+        processor.on_end(sdk_spans(["first"])[0])
+        assert processor.force_flush(2000)
+        other.execute("BEGIN IMMEDIATE")
+        processor.on_end(sdk_spans(["a"])[0])
+        begin = time.monotonic()
+        assert processor.shutdown(1500) is False
+        assert time.monotonic() - begin < 1.5 + SLACK_S
+        assert processor.stats() == (2, 1, 0, {"send_failed": 1}, 0)
+        other.execute("ROLLBACK")
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -135,7 +169,7 @@ def test_what_may_pass_is_tried_again() -> None:
         exporter = otlp(server, timeout=8)
         assert exporter.export(sdk_spans(["a"])) is SUCCESS
         assert server.names == ["a"]
-        assert exporter.stats() == (1, 1, 0, {})
+        assert exporter.stats() == (1, 1, 0, {}, 0)
 
 
 def test_retry_after_is_obeyed() -> None:
@@ -159,7 +193,7 @@ def test_export_takes_no_longer_than_its_timeout(step: Any) -> None:
         begin = time.monotonic()
         assert exporter.export(sdk_spans(["a"])) is FAILURE
         assert time.monotonic() - begin < 0.3 + SLACK_S
-        assert exporter.stats() == (1, 0, 0, {"send_failed": 1})
+        assert exporter.stats() == (1, 0, 0, {"send_failed": 1}, 0)
 
 
 def test_all_tries_together_take_no_longer_than_the_timeout() -> None:
@@ -174,14 +208,14 @@ def test_an_outage_is_counted_and_not_raised() -> None:
     with closed_port() as url:
         exporter = otlp(url, timeout=0.3)
         assert exporter.export(sdk_spans(["a", "b"])) is FAILURE
-        assert exporter.stats() == (2, 0, 0, {"send_failed": 2})
+        assert exporter.stats() == (2, 0, 0, {"send_failed": 2}, 0)
 
 
 def test_a_redirect_loses_nothing_silently(caplog: pytest.LogCaptureFixture) -> None:
     with Server() as target, Server(status(302, Location=f"{target.url}/login")) as server:
         exporter = otlp(server)
         assert exporter.export(sdk_spans(["a"])) is FAILURE
-        assert exporter.stats() == (1, 0, 0, {"rejected": 1})
+        assert exporter.stats() == (1, 0, 0, {"rejected": 1}, 0)
         assert "redirects are not followed" in caplog.text
         assert not target.received
 
@@ -204,14 +238,54 @@ def test_what_is_too_large_together_arrives_in_parts() -> None:
         assert server.names == names, "in order"
 
 
-def test_one_span_that_is_too_large_alone_costs_only_itself() -> None:
+def body_below(size: int) -> Any:
+    return when(lambda received: len(received.body) < size, status(200), status(413))
+
+
+def test_of_one_span_that_is_too_large_alone_the_largest_values_are_cut_visibly(caplog: pytest.LogCaptureFixture) -> None:
     spans = sdk_spans([f"s{i}" for i in range(19)])
-    spans[7:7] = sdk_spans(["huge"], input="x" * 1_000_000)
-    with Server(when(lambda received: len(received.body) < 500_000, status(200), status(413))) as server:
+    spans[7:7] = sdk_spans(["huge"], input="x" * 20_000_000, output="y" * 9_000, small="z")
+    with Server(body_below(500_000)) as server:
+        exporter = otlp(server, compression="none", timeout=20)
+        assert exporter.export(spans) is SUCCESS
+        assert sorted(server.names) == sorted(["huge", *(f"s{i}" for i in range(19))])
+        assert exporter.stats() == (20, 20, 0, {}, 0)
+        (huge,) = [span for received in server.taken for span in received.spans if span.name == "huge"]
+    values = {item.key: item.value.string_value for item in huge.attributes}
+    assert re.fullmatch(r"x{200000,}\.\.\.<cut: 19\.\d MB of 20\.0 MB left out>", values["input"])
+    assert (values["output"], values["small"]) == ("y" * 9_000, "z"), "what is small stays whole"
+    assert "cut the largest values of a span" in caplog.text
+    assert "xxx" not in caplog.text
+
+
+def test_of_one_observation_that_is_too_large_alone_the_largest_values_are_cut_visibly() -> None:
+    def judge(exchange: Any) -> None:
+        (multi_status(lambda _: None) if len(exchange.received.body) < 200_000 else status(413))(exchange)
+
+    with Server(judge) as server:
+        exporter = ingestion(server, max_request_bytes=1_000_000)
+        assert exporter.export(sdk_spans(["a", "huge", "b"], input="x" * 3_000_000)) is SUCCESS
+        assert exporter.stats() == (3, 3, 0, {}, 0)
+        bodies = [event["body"] for received in server.taken for event in received.events if event["type"] == "span-create"]
+    assert len(bodies) == 3
+    assert all(body["input"].endswith("<cut: 2.9 MB of 3.0 MB left out>") for body in bodies)
+
+
+def test_a_span_of_which_nothing_can_be_cut_costs_only_itself() -> None:
+    spans = sdk_spans(["a", "b", "c"])
+    with Server(when(lambda received: "b" not in received.names, status(200), status(413))) as server:
         exporter = otlp(server)
         assert exporter.export(spans) is FAILURE
-        assert sorted(server.names) == sorted(f"s{i}" for i in range(19))
-        assert exporter.stats() == (20, 19, 0, {"too_large": 1})
+        assert server.names == ["a", "c"]
+        assert exporter.stats() == (3, 2, 0, {"too_large": 1}, 0)
+
+
+def test_a_server_that_finds_everything_too_large_is_not_asked_for_every_span() -> None:
+    with Server(status(413)) as server:
+        exporter = otlp(server)
+        assert exporter.export(sdk_spans([f"s{i}" for i in range(500)])) is FAILURE
+        assert exporter.stats() == (500, 0, 0, {"too_large": 500}, 0)
+        assert len(server.received) < 60
 
 
 def test_a_request_stays_within_the_limit_of_bytes() -> None:
@@ -235,7 +309,7 @@ def test_the_span_for_which_a_whole_request_is_refused_is_found_and_its_neighbou
         exporter = otlp(server)
         assert exporter.export(sdk_spans(names)) is FAILURE
         assert server.names == [name for name in names if not name.startswith("bad")]
-        assert exporter.stats() == (60, 58, 0, {"rejected": 2})
+        assert exporter.stats() == (60, 58, 0, {"rejected": 2}, 0)
         assert "Invalid OTLP trace export" in caplog.text
 
 
@@ -243,7 +317,7 @@ def test_a_server_that_refuses_everything_is_not_asked_for_every_span() -> None:
     with Server(status(400)) as server:
         exporter = otlp(server)
         assert exporter.export(sdk_spans([f"s{i}" for i in range(500)])) is FAILURE
-        assert exporter.stats() == (500, 0, 0, {"rejected": 500})
+        assert exporter.stats() == (500, 0, 0, {"rejected": 500}, 0)
         assert len(server.received) < 60
 
 
@@ -254,11 +328,47 @@ def test_refused_keys_are_named_in_one_message_and_not_shown(code: int, caplog: 
         exporter = otlp(server)
         for _ in range(5):
             assert exporter.export(sdk_spans(["a"])) is FAILURE
-        assert exporter.stats() == (5, 0, 0, {"rejected": 5})
-        assert len(server.received) == 5, "not tried again"
-    assert len(caplog.records) == 1
-    assert "LANGFUSE_PUBLIC_KEY" in caplog.text
+        assert exporter.stats() == (5, 0, 0, {"rejected": 5}, 0)
+        assert len(server.received) == 5, "not tried again: there is no time for that"
+    assert "LANGFUSE_PUBLIC_KEY" in caplog.records[0].getMessage()
+    assert caplog.text.count("nothing is taken") == 1
     assert "sk-lf" not in caplog.text
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_behind_our_processor_what_refused_keys_hold_up_is_kept_and_tried_again_rarely(
+    code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retry, "REFUSED_WAIT_S", 0.4)
+    suspended = status(code, b"Ingestion suspended: Usage threshold exceeded. Please upgrade your plan.")
+    with Server(suspended, suspended, status(200)) as server:
+        processor = LangfuseSpanProcessor(public_key="pk", secret_key="sk", base_url=server.url, flush_at=10, max_queue_spans=50)
+        for span in sdk_spans([f"s{i}" for i in range(60)]):
+            processor.on_end(span)
+        begin = time.monotonic()
+        assert processor.force_flush(200) is False
+        assert time.monotonic() - begin < SLACK_S, "it does not wait for what cannot be in time"
+        assert processor.stats() == (60, 0, 50, {"queue_full": 10}, 0)
+        assert len(server.received) == 1
+        processor.force_flush(5000)
+        assert processor.stats() == (60, 50, 0, {"queue_full": 10}, 0)
+        assert server.received[1].at - server.received[0].at >= 0.4
+        processor.shutdown()
+    assert caplog.text.count("nothing is taken") == 1
+    assert "Ingestion suspended" in caplog.text
+
+
+def test_shutdown_ends_the_wait_of_refused_keys_and_counts_them_as_that() -> None:
+    with Server(status(401)) as server:
+        processor = LangfuseSpanProcessor(public_key="pk", secret_key="sk", base_url=server.url, flush_at=1)
+        for span in sdk_spans(["a", "b", "c"]):
+            processor.on_end(span)
+        while not server.received:
+            time.sleep(0.01)
+        begin = time.monotonic()
+        assert processor.shutdown() is False
+        assert time.monotonic() - begin < 1
+        assert processor.stats() == (3, 0, 0, {"rejected": 3}, 0)
 
 
 def test_partial_success_is_counted(caplog: pytest.LogCaptureFixture) -> None:
@@ -266,7 +376,7 @@ def test_partial_success_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     with Server(status(200, partial.SerializeToString(), Content_Type="application/x-protobuf")) as server:
         exporter = otlp(server)
         assert exporter.export(sdk_spans(["a", "b", "c"])) is FAILURE
-        assert exporter.stats() == (3, 1, 0, {"rejected": 2})
+        assert exporter.stats() == (3, 1, 0, {"rejected": 2}, 0)
         assert "too old" in caplog.text
 
 
@@ -284,7 +394,7 @@ def test_each_entry_of_a_207_is_counted_by_itself_and_only_what_failed_for_now_i
     with Server(multi_status(judge)) as server:
         exporter = ingestion(server)
         assert exporter.export(sdk_spans(["good", "bad", "later"])) is FAILURE
-        assert exporter.stats() == (3, 2, 0, {"rejected": 1})
+        assert exporter.stats() == (3, 2, 0, {"rejected": 1}, 0)
         assert [len(received.events) for received in server.received] == [6, 1]
 
 
@@ -294,7 +404,7 @@ def test_a_newer_server_that_takes_no_observations_there_is_named_once_with_the_
         exporter = ingestion(server)
         for _ in range(3):
             assert exporter.export(sdk_spans(["a", "b"])) is FAILURE
-        assert exporter.stats() == (6, 0, 0, {"rejected": 6})
+        assert exporter.stats() == (6, 0, 0, {"rejected": 6}, 0)
     assert len(caplog.records) == 1
     assert "by OTLP only: use LangfuseOTLPExporter" in caplog.text
 
@@ -316,7 +426,7 @@ def test_without_keys_nothing_is_sent_and_one_warning_says_what_to_set(caplog: p
         exporter = LangfuseOTLPExporter(base_url=server.url)
         assert "set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY" in caplog.text
         assert exporter.export(sdk_spans(["a"])) is FAILURE
-        assert exporter.stats() == (1, 0, 0, {"send_failed": 1})
+        assert exporter.stats() == (1, 0, 0, {"send_failed": 1}, 0)
         assert not server.received
 
 
@@ -380,7 +490,7 @@ def test_behind_the_stock_batch_processor() -> None:
         assert provider.force_flush()
         provider.shutdown()
         assert server.names == ["s0", "s1", "s2"]
-        assert exporter.stats() == (3, 3, 0, {})
+        assert exporter.stats() == (3, 3, 0, {}, 0)
 
 
 def test_behind_the_stock_simple_processor_on_the_applications_thread() -> None:
@@ -405,7 +515,7 @@ def test_shutdown_from_another_thread_ends_an_export_that_waits(caplog: pytest.L
         assert results == [FAILURE]
         assert time.monotonic() - begin < 2
         assert exporter.export(sdk_spans(["b"])) is FAILURE
-        assert exporter.stats() == (2, 0, 0, {"send_failed": 1, "after_shutdown": 1})
+        assert exporter.stats() == (2, 0, 0, {"send_failed": 1, "after_shutdown": 1}, 0)
         assert exporter.force_flush()
 
 
@@ -415,7 +525,7 @@ def test_what_cannot_be_read_is_counted_and_its_neighbours_arrive() -> None:
         spans: list[Any] = [*sdk_spans(["a"]), object(), *sdk_spans(["b"])]
         assert exporter.export(spans) is FAILURE
         assert server.names == ["a", "b"]
-        assert exporter.stats() == (3, 2, 0, {"unreadable": 1})
+        assert exporter.stats() == (3, 2, 0, {"unreadable": 1}, 0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

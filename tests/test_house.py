@@ -32,6 +32,7 @@ PRIVATE_SLOTS = {
     "_SUPPRESS_INSTRUMENTATION_KEY": "opentelemetry.context: by it instrumentations agree to look away; without it, its "
     "older name alone is set",
     "_SUPPRESS_HTTP_INSTRUMENTATION_KEY": "opentelemetry.context: as above, for HTTP clients",
+    "_GRPC_ENABLE_FORK_SUPPORT": "grpcio: whether a forked child closes its parent's channels; without it, it does not",
     "_events": "the SDK's span: the public property copies, mostly nothing; without it, that one is read",
 }
 

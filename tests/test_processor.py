@@ -78,7 +78,7 @@ def test_finished_spans_go_to_langfuse_by_otlp() -> None:
         assert processor.force_flush()
         assert server.received[0].path == "/api/public/otel/v1/traces"
         assert server.names == ["a", "b"]
-        assert processor.stats() == (2, 2, 0, {})
+        assert processor.stats() == (2, 2, 0, {}, 0)
         assert processor.shutdown()
 
 
@@ -104,7 +104,7 @@ def test_without_keys_nothing_is_sent_and_one_warning_says_what_to_set(caplog: p
     end_spans(processor, "a")
     assert processor.force_flush()
     assert processor.shutdown()
-    assert processor.stats() == (0, 0, 0, {})
+    assert processor.stats() == (0, 0, 0, {}, 0)
     assert len(caplog.records) == 1
     assert "set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY to send to Langfuse" in caplog.text
 
@@ -115,7 +115,7 @@ def test_switched_off_by_the_environment_it_does_nothing(monkeypatch: pytest.Mon
         processor = to(server, environment="prod")
         end_spans(processor, "a")
         assert processor.force_flush()
-        assert processor.stats() == (0, 0, 0, {})
+        assert processor.stats() == (0, 0, 0, {}, 0)
         assert not server.received
 
 
@@ -146,7 +146,7 @@ def test_spans_that_opentelemetry_did_not_sample_are_not_ours() -> None:
         provider.add_span_processor(processor)
         provider.get_tracer("t").start_span("a").end()
         processor.shutdown()
-        assert processor.stats() == (0, 0, 0, {})
+        assert processor.stats() == (0, 0, 0, {}, 0)
 
 
 class RecordOnly(Sampler):
@@ -166,7 +166,7 @@ def test_spans_that_are_recorded_but_not_sampled_are_not_ours_either() -> None:
         provider.add_span_processor(processor)
         provider.get_tracer("t").start_span("a").end()
         processor.shutdown()
-        assert processor.stats() == (0, 0, 0, {})
+        assert processor.stats() == (0, 0, 0, {}, 0)
 
 
 def test_the_filter_decides_for_this_destination_only() -> None:
@@ -179,7 +179,7 @@ def test_the_filter_decides_for_this_destination_only() -> None:
             provider.get_tracer("t").start_span(name).end()
         assert processor.force_flush(), "what was left out on purpose is not lost"
         assert server.names == ["a", "b"]
-        assert processor.stats() == (3, 2, 0, {"filtered": 1})
+        assert processor.stats() == (3, 2, 0, {"filtered": 1}, 0)
         assert len(other.get_finished_spans()) == 3
         processor.shutdown()
 
@@ -192,7 +192,7 @@ def test_a_filter_that_raises_drops_the_span_and_harms_nobody() -> None:
         processor = to(server, should_export_span=broken)
         end_spans(processor, "a", "b")
         processor.shutdown()
-        assert processor.stats() == (2, 0, 0, {"filtered": 2})
+        assert processor.stats() == (2, 0, 0, {"filtered": 2}, 0)
 
 
 def test_sampling_keeps_and_drops_whole_traces() -> None:
@@ -221,7 +221,7 @@ def test_a_rate_of_zero_sends_nothing() -> None:
         end_spans(processor, "a", "b")
         processor.shutdown()
         assert not server.received
-        assert processor.stats() == (2, 0, 0, {"sampled_out": 2})
+        assert processor.stats() == (2, 0, 0, {"sampled_out": 2}, 0)
 
 
 # -- masking -----------------------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_an_outage_that_ends_loses_nothing() -> None:
         end_spans(processor, *[f"s{i}" for i in range(30)])
         assert processor.force_flush(8000)
         assert len(server.names) == 30
-        assert processor.stats() == (30, 30, 0, {})
+        assert processor.stats() == (30, 30, 0, {}, 0)
         processor.shutdown()
 
 
@@ -331,10 +331,10 @@ def test_while_it_waits_to_try_again_the_queue_goes_on_taking_spans_up_to_its_bo
         end_spans(processor, *[f"s{i}" for i in range(10)])
         assert until(lambda: len(server.received) == 1)
         end_spans(processor, *[f"s{i}" for i in range(10, 50)])
-        assert processor.stats() == (50, 0, 40, {"queue_full": 10})
+        assert processor.stats() == (50, 0, 40, {"queue_full": 10}, 0)
         assert not processor.force_flush(5000), "ten were lost"
         assert server.names == [f"s{i}" for i in range(40)]
-        assert processor.stats() == (50, 40, 0, {"queue_full": 10})
+        assert processor.stats() == (50, 40, 0, {"queue_full": 10}, 0)
         processor.shutdown()
 
 
@@ -350,9 +350,9 @@ def test_a_hung_server_holds_neither_flush_nor_shutdown_nor_the_application() ->
         begin = time.monotonic()
         assert processor.shutdown(500) is False
         assert time.monotonic() - begin < 0.6 + SLACK_S
-        assert processor.stats() == (100, 0, 0, {"send_failed": 100})
+        assert processor.stats() == (100, 0, 0, {"send_failed": 100}, 0)
         end_spans(processor, "late")
-        assert processor.stats() == (101, 0, 0, {"send_failed": 100, "after_shutdown": 1})
+        assert processor.stats() == (101, 0, 0, {"send_failed": 100, "after_shutdown": 1}, 0)
 
 
 def test_shutdown_wakes_a_sleeping_retry_and_delivers_if_the_server_is_back() -> None:
@@ -405,7 +405,7 @@ def test_a_span_that_cannot_be_read_is_counted_and_raises_nothing() -> None:
         (span,) = sdk_spans(["a"])
         processor.on_end(Broken(name="b", context=span.context))
         processor.on_end(ReadableSpan(name="no context"))
-        assert processor.stats() == (1, 0, 0, {"unreadable": 1})
+        assert processor.stats() == (1, 0, 0, {"unreadable": 1}, 0)
         processor.shutdown()
 
 
@@ -461,7 +461,7 @@ def test_the_stock_http_exporter_behind_it() -> None:
         end_spans(processor, "a", "b")
         assert processor.force_flush()
         assert server.names == ["a", "b"]
-        assert processor.stats() == (2, 2, 0, {})
+        assert processor.stats() == (2, 2, 0, {}, 0)
         assert processor.shutdown()
 
 
@@ -517,7 +517,7 @@ def test_a_foreign_exporter_that_fails_is_counted(action: Callable[[], Any], cap
     processor = LangfuseSpanProcessor(exporter)
     end_spans(processor, "a", "b")
     assert processor.force_flush() is False
-    assert processor.stats() == (2, 0, 0, {"send_failed": 2})
+    assert processor.stats() == (2, 0, 0, {"send_failed": 2}, 0)
     assert "SECRET" not in caplog.text
     processor.shutdown()
     assert exporter.shut_down.is_set()
@@ -539,7 +539,7 @@ def test_a_foreign_exporter_that_hangs_holds_nobody_and_is_told_to_end() -> None
     assert processor.shutdown(200) is False
     assert time.monotonic() - begin < 0.5 + SLACK_S
     assert until(exporter.shut_down.is_set)
-    assert processor.stats() == (1, 0, 0, {"send_failed": 1})
+    assert processor.stats() == (1, 0, 0, {"send_failed": 1}, 0)
 
 
 def test_the_stock_exporters_retries_do_not_outlast_our_shutdown() -> None:
@@ -566,7 +566,7 @@ def test_a_forked_child_sends_its_own_spans_and_none_of_its_parents() -> None:
         if pid == 0:
             logging.disable()
             provider.get_tracer("t").start_span("child").end()
-            os._exit(0 if processor.force_flush(3000) and processor.stats() == (1, 1, 0, {}) else 1)
+            os._exit(0 if processor.force_flush(3000) and processor.stats() == (1, 1, 0, {}, 0) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert server.names == ["parent 1", "child"]
         assert processor.shutdown()

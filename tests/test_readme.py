@@ -10,13 +10,14 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from conftest import OtlpSink
 from otel_langfuse import DropReason
-from otel_langfuse.config import settings_table
+from otel_langfuse.config import settings_table, wants_processor
 from otel_langfuse.conventions import CONVENTIONS
 from otel_langfuse.store import Store
 
@@ -89,6 +90,11 @@ def test_a_command_of_the_readme_exists(words: list[str]) -> None:
             assert extras is not None
             names = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
             assert set((extras[1] or "cli").split(",")) <= set(names)
+            return
+        case [*assignments, "opentelemetry-instrument", _, _]:
+            registered = {point.name for point in entry_points(group="opentelemetry_traces_exporter")}
+            assert dict(word.split("=") for word in assignments)["OTEL_TRACES_EXPORTER"] in {*registered, "none"}
+            assert wants_processor(dict(word.split("=") for word in assignments)) == (len(assignments) == 2)
             return
         case ["export", *assignments]:
             assert all(f"`{assignment.partition('=')[0]}`" in settings_table() for assignment in assignments)

@@ -73,20 +73,32 @@ def test_what_is_too_large_and_what_holds_something_bad_is_split() -> None:
     assert "Invalid OTLP trace export" in bad.detail
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 405, 410, 415, 422])
+@pytest.mark.parametrize("status", [404, 405, 410, 415, 422])
 def test_what_will_not_pass_is_given_up(status: int) -> None:
     decision = otlp(status)
     assert isinstance(decision, GiveUp)
     assert decision.reason is DropReason.REJECTED
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_are_tried_again_rarely_however_often_and_whatever_the_server_asks_for(status: int) -> None:
+    for attempt in (0, 1, 1000):
+        for asked in ({}, {"retry_after": "0"}, {"retry_after": "5"}):
+            decision = otlp(status, attempt=attempt, **asked)
+            assert isinstance(decision, Wait)
+            assert decision.seconds >= retry.REFUSED_WAIT_S
+            assert decision.reason is DropReason.REJECTED, "for which they are dropped in the end"
+    assert isinstance(later := otlp(503), Wait)
+    assert later.reason is DropReason.SEND_FAILED
+
+
 def test_refused_credentials_name_the_settings_of_this_destination() -> None:
     for status in (401, 403):
         decision = otlp(status)
-        assert isinstance(decision, GiveUp)
+        assert isinstance(decision, Wait)
         assert "LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY" in decision.detail
         decision = otlp(status, to={})
-        assert isinstance(decision, GiveUp)
+        assert isinstance(decision, Wait)
         assert "LANGFUSE" not in decision.detail
         assert "headers=" in decision.detail
 
@@ -109,6 +121,12 @@ def test_waits_double_up_to_a_limit_with_jitter_around_them() -> None:
 def test_retry_after_in_seconds_is_obeyed_and_not_shortened_by_jitter() -> None:
     assert 10.0 <= seconds(otlp(429, retry_after="10")) <= 11.0
     assert 10.0 <= seconds(otlp(503, retry_after=" 10 ")) <= 11.0
+
+
+def test_a_server_that_asks_for_no_wait_again_and_again_is_not_asked_without_end() -> None:
+    assert seconds(otlp(503, retry_after="0")) == 0.0
+    assert seconds(otlp(503, retry_after="0", attempt=1)) == 1.0
+    assert seconds(otlp(503, retry_after="3", attempt=10)) >= 3.0
 
 
 def test_retry_after_as_a_date_is_obeyed() -> None:

@@ -31,7 +31,7 @@ def test_counts_from_many_threads_add_up() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert ledger.snapshot() == (8000, 8000, 0, {"filtered": 8000})
+    assert ledger.snapshot() == (8000, 8000, 0, {"filtered": 8000}, 0)
 
 
 def test_one_line_per_reason_per_minute_with_the_count_since_the_last(caplog: pytest.LogCaptureFixture) -> None:
@@ -92,6 +92,6 @@ def test_a_forked_child_counts_from_zero_and_logs_even_if_its_parent_was_just_lo
         pid = os.fork()
         if pid == 0:
             ledger.drop(DropReason.REJECTED)
-            os._exit(0 if ledger.snapshot() == (0, 0, 0, {"rejected": 1}) and ledger._logged_at else 1)
+            os._exit(0 if ledger.snapshot() == (0, 0, 0, {"rejected": 1}, 0) and ledger._logged_at else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert ledger.snapshot().started == 3

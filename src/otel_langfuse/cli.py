@@ -292,6 +292,65 @@ def demo(context: click.Context, db: str | None, *, keep: bool) -> None:
     context.exit(run_demo(db, keep, sys.stdout))
 
 
+# -- spool -------------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def spool() -> None:
+    """Look after a file that keeps what could not be sent (LANGFUSE_SPOOL_PATH)."""
+
+
+@spool.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.argument("path", type=click.Path(dir_okay=False))
+@click.pass_context
+def status(context: click.Context, path: str, *, as_json: bool) -> None:
+    """Say what is kept in PATH, and for whom."""
+    from otel_langfuse.local.spooled import status as run
+
+    context.exit(run(path, as_json, sys.stdout))
+
+
+@spool.command()
+@click.option("--endpoint", metavar="URL", help="Send what is for this collector; default: what is for Langfuse.")
+@click.option("--grpc", is_flag=True, help="The collector speaks gRPC.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="For the collector; may be repeated.")
+@click.option("--any-key", is_flag=True, help="Also what was kept for the same server under another public key.")
+@click.argument("path", type=click.Path(dir_okay=False))
+@click.pass_context
+def send(context: click.Context, path: str, endpoint: str | None, headers: tuple[str, ...], *, grpc: bool, any_key: bool) -> None:
+    """Send what ended processes left in PATH, with the keys and the address of LANGFUSE_*.
+
+    What running processes have kept there, they send themselves. The exit status is 1 if something is left.
+    """
+    from otel_langfuse.local.spooled import Collector
+    from otel_langfuse.local.spooled import send as run
+
+    if endpoint is None and (headers or grpc):
+        raise click.UsageError("--header and --grpc are for --endpoint.")
+    if not all("=" in header for header in headers):
+        raise click.UsageError("--header takes NAME=VALUE.")
+    given = {name: value for name, _, value in (header.partition("=") for header in headers)}
+    collector = None if endpoint is None else Collector(endpoint, "grpc" if grpc else "http/protobuf", given)
+    context.exit(run(path, collector, any_key, sys.stdout))
+
+
+@spool.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("path", type=click.Path(dir_okay=False))
+@click.pass_context
+def clear(context: click.Context, path: str, *, yes: bool) -> None:
+    """Remove everything from PATH, unsent."""
+    from otel_langfuse.local import spooled
+
+    if not yes:
+        code = spooled.status(path, False, sys.stdout)
+        if code:
+            context.exit(code)
+        click.confirm("Remove it, unsent?", abort=True)
+    context.exit(spooled.clear(path, sys.stdout))
+
+
 def _refuse(error: ModuleNotFoundError, command: str, extra: str) -> NoReturn:
     """Say which extra a command needs, unless it is our own module that is missing. Exits with status 2."""
     if (error.name or "otel_langfuse").startswith("otel_langfuse"):

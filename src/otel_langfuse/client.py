@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from .config import Config
+from .config import Config, sqlite_path, wants_processor
+from .errors import ConfigError
+from .exporters import entry_points, missing_keys
 from .model import Stats
 from .processor import LangfuseSpanProcessor, ProcessorSettings
 
@@ -29,6 +33,7 @@ class Client:
     """One destination of this process. Made by ``configure``, and safe to use on any thread."""
 
     def __init__(self, processor: LangfuseSpanProcessor, provider: Any, config: Config, functions: Mapping[str, Any]) -> None:
+        self._slot: _Slot | None = None  # only where the agent made it, and nobody's code has asked for it yet
         self._processor = processor
         self._provider = provider  # kept alive, so that no other one gets its id, which the registry goes by
         self._config = config
@@ -83,18 +88,48 @@ def configure(
     values: dict[str, Any] = dict(settings)
     functions = {name: values.pop(name, None) for name in ("mask", "should_export_span")}
     config = Config.from_env(**values)
+    return _configured(exporter, tracer_provider, config, functions, settings)
+
+
+def _configured(
+    exporter: SpanExporter | None,
+    tracer_provider: Any,
+    config: Config,
+    functions: Mapping[str, Any],
+    settings: ProcessorSettings,
+    *,
+    by_agent: bool = False,
+) -> Client:
     with _lock:
         provider = _provider(tracer_provider)
         key = (id(provider), (config.base_url, config.public_key) if exporter is None else id(exporter))
         client = _clients.get(key)
-        if client is not None and not client.processor.is_shut_down:
+        slot = None if client is None or client.processor.is_shut_down else client._slot  # noqa: SLF001 - our own
+        if client is not None and (slot is None or by_agent) and not client.processor.is_shut_down:
             _warn_of_differences(client, config, functions)
             return client
         processor = LangfuseSpanProcessor(exporter, **settings)
-        if hasattr(provider, "add_span_processor"):
-            provider.add_span_processor(processor)
         client = _clients[key] = Client(processor, provider, config, functions)
+        if slot is not None:
+            slot.put(processor)
+        elif by_agent and hasattr(provider, "add_span_processor"):
+            client._slot = slot = _Slot(processor)  # noqa: SLF001 - our own
+            provider.add_span_processor(slot)
+        elif hasattr(provider, "add_span_processor"):
+            provider.add_span_processor(processor)
+        if exporter is None and hasattr(provider, "add_span_processor"):
+            _replace_exporters(config)
         return client
+
+
+def _replace_exporters(config: Config) -> None:
+    """What ``OTEL_TRACES_EXPORTER`` names is not to send the same spans a second time, and perhaps not masked."""
+    sends = config.enabled and (sqlite_path(config.base_url) is not None or not missing_keys(config))
+    if sends and entry_points.replace((config.base_url, config.public_key)):
+        _LOGGER.warning(
+            "otel-langfuse: OTEL_TRACES_EXPORTER names langfuse, and a LangfuseSpanProcessor sends to the same project: from now "
+            "on only the processor does; take langfuse out of OTEL_TRACES_EXPORTER"
+        )
 
 
 def _provider(given: Any) -> Any:
@@ -121,3 +156,47 @@ def _warn_of_differences(client: Client, config: Config, functions: Mapping[str,
             "otel-langfuse: configure() was called before for this destination; of this call these settings are ignored: %s",
             ", ".join(differ),
         )
+
+
+# -- OpenTelemetry's agent -----------------------------------------------------------------------------------------------------
+
+
+class _Slot(SpanProcessor):
+    """Where the agent's hook puts a processor: a provider lets go of none, and the application's own may mask."""
+
+    def __init__(self, processor: LangfuseSpanProcessor) -> None:
+        self._processors = [processor]
+
+    def put(self, processor: LangfuseSpanProcessor) -> None:
+        """From now on this one gets the spans; those before it deliver what they have."""
+        self._processors.append(processor)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self._processors[-1].on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self._processors[-1].on_end(span)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        deadline = time.monotonic() + timeout_millis / 1000
+        flushed = [p.force_flush(max(int((deadline - time.monotonic()) * 1000), 0)) for p in self._processors]
+        return all(flushed)
+
+    def shutdown(self) -> None:
+        for processor in self._processors:
+            processor.shutdown()
+
+
+def post_instrument() -> None:
+    """Called by ``opentelemetry-instrument`` when all is set up: adds our processor if ``OTEL_LANGFUSE_PROCESSOR`` is true.
+
+    Settings come from the environment. ``configure()`` in the application then takes its place. It never raises: that would end
+    the agent's set-up.
+    """
+    try:
+        if wants_processor():
+            _configured(None, None, Config.from_env(), {"mask": None, "should_export_span": None}, {}, by_agent=True)
+    except ConfigError as error:
+        _LOGGER.error("otel-langfuse: OTEL_LANGFUSE_PROCESSOR: nothing is sent: %s", error)  # noqa: TRY400 - it says all
+    except Exception:
+        _LOGGER.exception("otel-langfuse: OTEL_LANGFUSE_PROCESSOR: nothing is sent")

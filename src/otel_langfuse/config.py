@@ -111,9 +111,19 @@ def _truth(value: Any) -> bool:
     raise ValueError
 
 
-def _compression(value: Any) -> str:
-    text = str(value).strip().lower()
-    if text not in ("gzip", "none"):
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        text = str(value).strip().lower()
+        if text not in choices:
+            raise ValueError
+        return text
+
+    return check
+
+
+def _file(value: Any) -> str:
+    text = _text(os.fspath(value))
+    if text.endswith("/"):
         raise ValueError
     return text
 
@@ -257,7 +267,7 @@ class Config:
         50_000,
         _whole(1, 10_000_000),
         "a whole number from 1 to 10000000",
-        "Spans that wait or are being sent, at most; newer ones are dropped and counted.",
+        "Spans that wait or are being sent, at most.",
         "LANGFUSE_MAX_QUEUE_SPANS",
         "OTEL_BSP_MAX_QUEUE_SIZE",
         argument="max_queue_spans",
@@ -271,6 +281,32 @@ class Config:
         "LANGFUSE_MAX_QUEUE_BYTES",
         argument="max_queue_bytes",
         unit="bytes",
+    )
+    queue_policy: str = _setting(
+        "drop_newest",
+        _one_of("drop_newest", "drop_oldest", "wait"),
+        "drop_newest, drop_oldest or wait",
+        "What happens at these bounds: the new span or the oldest ones are dropped and counted, or the thread that ends the "
+        "span waits for room.",
+        "LANGFUSE_QUEUE_POLICY",
+        argument="queue_policy",
+    )
+    max_wait_ms: float = _setting(
+        100.0,
+        _real(0.0, 60_000.0),
+        "a number from 0 to 60000 (milliseconds)",
+        "Longest time that `wait` makes a thread wait; then the span is dropped and counted.",
+        "LANGFUSE_MAX_WAIT_MS",
+        argument="max_wait_ms",
+        unit="ms",
+    )
+    threads: int = _setting(
+        1,
+        _whole(1, 32),
+        "a whole number from 1 to 32",
+        "Requests that are on their way at the same time, at most; with more than one, spans may arrive in another order.",
+        "LANGFUSE_THREADS",
+        argument="threads",
     )
     timeout_s: float = _setting(
         5.0,
@@ -292,11 +328,86 @@ class Config:
     )
     compression: str = _setting(
         "gzip",
-        _compression,
+        _one_of("gzip", "none"),
         "gzip or none",
         "Compression of OTLP requests.",
         "LANGFUSE_OTEL_COMPRESSION",
         argument="compression",
+    )
+    certificate_file: str | None = _setting(
+        None,
+        _file,
+        "the path of a PEM file",
+        "Certificates of the authorities that are trusted instead of the system's.",
+        "LANGFUSE_CERTIFICATE",
+        argument="certificate_file",
+    )
+    client_certificate_file: str | None = _setting(
+        None,
+        _file,
+        "the path of a PEM file",
+        "Certificate that we show to the server (mTLS).",
+        "LANGFUSE_CLIENT_CERTIFICATE",
+        argument="client_certificate_file",
+    )
+    client_key_file: str | None = _setting(
+        None,
+        _file,
+        "the path of a PEM file",
+        "Private key of that certificate, without a passphrase, where it is not in the same file.",
+        "LANGFUSE_CLIENT_KEY",
+        argument="client_key_file",
+    )
+    flush_on_exit: bool = _setting(
+        True,
+        _truth,
+        "true or false",
+        "What is queued is delivered also when SIGTERM or `os._exit` ends the process; false: only at the interpreter's own end.",
+        "LANGFUSE_FLUSH_ON_EXIT",
+        argument="flush_on_exit",
+    )
+    spool_path: str | None = _setting(
+        None,
+        _file,
+        "the path of a file in a directory that exists",
+        "File that keeps what cannot be sent until it can, by this process or a later one.",
+        "LANGFUSE_SPOOL_PATH",
+        argument="spool_path",
+    )
+    spool_mode: str = _setting(
+        "outage",
+        _one_of("outage", "always"),
+        "outage or always",
+        "always: every batch is in the file before it is sent, so that no kill loses it.",
+        "LANGFUSE_SPOOL_MODE",
+        argument="spool_mode",
+    )
+    spool_after_s: float = _setting(
+        30.0,
+        _real(0.0, 3600.0),
+        "a number from 0 to 3600 (seconds)",
+        "Time for which the destination takes nothing before spans go to the file; sooner when the queue is half full.",
+        "LANGFUSE_SPOOL_AFTER",
+        argument="spool_after",
+        unit="s",
+    )
+    spool_max_bytes: int = _setting(
+        512 * MIB,
+        _whole(MIB, 1 << 40),
+        "a whole number from 1 MiB to 1 TiB (bytes)",
+        "Size of what the file holds, at most; the oldest is dropped and counted.",
+        "LANGFUSE_SPOOL_MAX_BYTES",
+        argument="spool_max_bytes",
+        unit="bytes",
+    )
+    spool_max_age_s: float = _setting(
+        7 * 24 * 3600.0,
+        _real(1.0, 366 * 24 * 3600.0),
+        "a number from 1 to 31622400 (seconds)",
+        "Age at which what is in the file is dropped and counted.",
+        "LANGFUSE_SPOOL_MAX_AGE",
+        argument="spool_max_age",
+        unit="s",
     )
     enabled: bool = _setting(
         True,
@@ -344,6 +455,27 @@ class Config:
         return cls(**values)
 
 
+def otlp_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """OpenTelemetry's variables for OTLP exporters (``OTEL_EXPORTER_OTLP_...``) that are set and not blank.
+
+    For collectors only: nothing of them ever goes to Langfuse, because they may hold another vendor's keys.
+    """
+    return {name: text for name, text in environ.items() if name.startswith("OTEL_EXPORTER_OTLP_") and text.strip()}
+
+
+def wants_processor(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether ``OTEL_LANGFUSE_PROCESSOR`` asks for our processor where OpenTelemetry's agent sets everything up.
+
+    Raises:
+        ConfigError: it is neither true nor false.
+    """
+    text = environ.get("OTEL_LANGFUSE_PROCESSOR", "").strip() or "false"
+    try:
+        return _truth(text)
+    except ValueError:
+        raise ConfigError(f"OTEL_LANGFUSE_PROCESSOR={text[:100]!r}: expected true or false") from None
+
+
 def _of(item: Any) -> Setting:
     setting: Setting = item.metadata["setting"]
     return setting
@@ -369,6 +501,8 @@ def _default_text(setting: Setting, default: Any) -> str:
         return f"{default // MIB} MiB"
     if isinstance(default, bool):
         return str(default).lower()
+    if setting.unit == "s" and default >= 24 * 3600:
+        return f"{default / (24 * 3600):g} days"
     number = f"{default:,}" if isinstance(default, int) else f"{default:g}" if isinstance(default, float) else f"`{default}`"
     return f"{number} {setting.unit}".strip()
 

@@ -21,6 +21,8 @@ class DropReason(str, Enum):
     TOO_LARGE = "too_large"  # alone it is larger than a request may be
     SEND_FAILED = "send_failed"  # the destination could not be reached in time, or refused for now
     REJECTED = "rejected"  # the destination answered that it will not take it
+    SPOOL_FULL = "spool_full"  # the oldest in the spool, when spool_max_bytes was reached
+    EXPIRED = "expired"  # it was in the spool for longer than spool_max_age
 
     def __str__(self) -> str:
         return self.value

@@ -177,11 +177,14 @@ class Response(NamedTuple):
 class Stats(NamedTuple):
     """What happened to the spans that a processor or an exporter was given.
 
-    ``started == exported + queued + sum(dropped.values())`` at any moment when nothing is being counted.
-    ``queued`` includes what is being sent just now. ``dropped`` has one entry for each reason that occurred.
+    ``started == exported + queued + spooled + sum(dropped.values())`` at any moment when nothing is being counted.
+    ``queued`` includes what is being sent just now. ``dropped`` has one entry for each reason that occurred. ``spooled`` is on
+    disk, to be sent by this process or a later one. What an earlier process left there counts as started here at the moment
+    when its fate is known here.
     """
 
     started: int
     exported: int
     queued: int
     dropped: Mapping[str, int]
+    spooled: int = 0

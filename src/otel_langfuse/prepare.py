@@ -6,14 +6,22 @@ too when they stand behind somebody else's processor. Nothing is masked twice.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, MutableSet, Sequence
 from importlib import import_module
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from .encode import otlp
+from .encode.cut import cut_to
 from .errors import Drop, DropReason
 from .model import Observation, Request, Span
 from .pipeline.mask import Masked, mask_spans
+from .spans import from_otlp
+
+MIN_CUT_BYTES: Final = 16 * 1024
+"""An item is not cut to less: a destination that takes no more than that takes no traces."""
+
+_GZIP: Final = 31  # what zlib calls gzip's header around the largest window
 
 # The conventions' tables are loaded only where observations are made (``load_translation``): OTLP carries spans as they are.
 
@@ -26,11 +34,30 @@ class Target(NamedTuple):
     headers: Mapping[str, str]
     max_request_bytes: int
     compression: Literal["gzip", "none"] = "gzip"
+    protocol: otlp.Protocol = "http/protobuf"
+    corrections: bool = False  # written as langfuse.* attributes, for a Langfuse server to store our reading
+    dialect: Literal["langfuse", "gen_ai", "openinference"] | None = None  # written beside what spans of other families say
+    dialect_only: bool = False  # ... or instead of it
 
 
 def load_translation() -> None:
     """Loads what observations are made with. Who will need it calls this when it is made, not first in a worker or a fork."""
     import_module(".encode.ingestion", __package__)
+
+
+def load_dialects() -> None:
+    """The same for an exporter whose target wants corrections or a dialect written."""
+    import_module(".encode.dialect", __package__)
+
+
+def worded(spans: Sequence[Span], target: Target) -> Sequence[Span]:
+    """The spans with what the target wants written on them: corrections, a dialect; or nothing, then the same objects."""
+    if not target.corrections and target.dialect is None:
+        return spans
+    from .encode import dialect  # noqa: PLC0415 - see above
+
+    corrected = dialect.corrected(spans) if target.corrections else spans
+    return corrected if target.dialect is None else dialect.in_dialect(corrected, target.dialect, only=target.dialect_only)
 
 
 def ready(spans: Sequence[Span], mask: Callable[[str], Any] | None) -> Masked:
@@ -71,7 +98,7 @@ def requests(spans: Sequence[Span], target: Target, *, now: str, seen: MutableSe
 
     Args:
         spans: what ``ready`` returned.
-        target: OTLP requests carry the spans as they are, ingestion requests the observations translated from them.
+        target: OTLP requests carry the spans, with what ``worded`` adds, ingestion requests observations translated from them.
         now: ISO 8601 with offset; the time of ingestion events.
         seen: ids of traces that ingestion requests have already named; more are added.
 
@@ -79,7 +106,7 @@ def requests(spans: Sequence[Span], target: Target, *, now: str, seen: MutableSe
         The requests in order, and a ``Drop`` for each span that is in none of them.
     """
     if target.endpoint == "otlp":
-        return _otlp(spans, target)
+        return _otlp(worded(spans, target), target)
     from .encode import ingestion  # noqa: PLC0415 - see above
 
     translated, drops = observations(spans)
@@ -96,6 +123,8 @@ def requests(spans: Sequence[Span], target: Target, *, now: str, seen: MutableSe
 
 def count_spans(items: Sequence[Any]) -> int:
     """How many spans a request's items stand for: what only tells about a trace is none."""
+    if isinstance(items, Unread):
+        return items.spans
     return sum(1 for item in items if getattr(item, "observation_id", item) is not None)
 
 
@@ -112,6 +141,67 @@ def again(items: Sequence[Any], target: Target) -> Request | None:
     return made[0] if made else None
 
 
+class Unread(Sequence[Any]):
+    """The items of a request of which only the body was kept: read back from it when somebody looks at them.
+
+    Args:
+        request: made here, by this or an earlier process.
+        spans: how many it carries.
+    """
+
+    def __init__(self, request: Request, spans: int) -> None:
+        self.spans = spans
+        self._request = request
+        self._items: list[Any] | None = None
+
+    def __len__(self) -> int:
+        return self.spans if self._request.endpoint == "otlp" else len(self._read())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._read()[index]
+
+    def _read(self) -> list[Any]:
+        if self._items is None:
+            self._items = items_of(self._request)
+        return self._items
+
+
+def items_of(request: Request) -> list[Any]:
+    """The items of a request that was made here, read back from its body, as ``again`` takes them.
+
+    Raises:
+        Exception: it cannot be read.
+    """
+    if request.endpoint == "ingestion":
+        from .encode import ingestion  # noqa: PLC0415 - see above
+
+        return list(ingestion.items_of(request.body))
+    encoding = next((value for name, value in request.headers.items() if name.lower() == "content-encoding"), "")
+    return from_otlp(zlib.decompress(request.body, _GZIP) if encoding == "gzip" else request.body)
+
+
+def smaller(item: Any, target: Target) -> Request | None:
+    """A request for one item that was too large alone, with its largest values cut: half of it, within the target's limit.
+
+    None if it is small already, or what makes it large cannot be cut.
+    """
+    if target.endpoint == "ingestion":
+        from .encode import ingestion  # noqa: PLC0415 - see above
+
+        size = len(item.body)
+        event = ingestion.smaller(item, _half(size, target)) if _half(size, target) >= MIN_CUT_BYTES else None
+        return None if event is None else again([event], target)
+    size = len(otlp.to_protobuf([item]))
+    if _half(size, target) < MIN_CUT_BYTES:
+        return None
+    span = cut_to(item, _half(size, target))
+    return again([span], target) if len(otlp.to_protobuf([span])) < 0.9 * size else None
+
+
+def _half(size: int, target: Target) -> int:
+    return min(size // 2, target.max_request_bytes)
+
+
 def _otlp(spans: Sequence[Span], target: Target) -> tuple[list[Request], list[Drop]]:
     return otlp.requests(
         spans,
@@ -119,4 +209,5 @@ def _otlp(spans: Sequence[Span], target: Target) -> tuple[list[Request], list[Dr
         headers=target.headers,
         max_request_bytes=target.max_request_bytes,
         compression=target.compression,
+        protocol=target.protocol,
     )

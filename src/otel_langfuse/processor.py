@@ -6,6 +6,7 @@ many bytes the span holds; the worker uses the same copy.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
 from typing import Any, Final, TypeAlias, TypedDict
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import TraceFlags
 
 from . import attributes as names
+from . import meters
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
 from .config import Config
 from .errors import ConfigError, DropReason
@@ -56,7 +58,16 @@ class ProcessorSettings(TypedDict, total=False):
     flush_interval: float | None
     max_queue_spans: int | None
     max_queue_bytes: int | None
+    queue_policy: str | None
+    max_wait_ms: float | None
+    threads: int | None
     timeout: float | None
+    spool_path: str | os.PathLike[str] | None
+    spool_mode: str | None
+    spool_after: float | None
+    spool_max_bytes: int | None
+    spool_max_age: float | None
+    flush_on_exit: bool | None
 
 
 class LangfuseSpanProcessor(SpanProcessor):
@@ -79,9 +90,20 @@ class LangfuseSpanProcessor(SpanProcessor):
             exception, drops the span.
         flush_at: spans that make a batch.
         flush_interval: seconds that a span waits for its batch to fill, at most.
-        max_queue_spans: spans that wait or are being sent, at most. Newer ones are dropped and counted.
+        max_queue_spans: spans that wait or are being sent, at most.
         max_queue_bytes: the same in bytes, estimated from the texts that the spans hold.
+        queue_policy: what happens at these bounds: ``drop_newest`` (default) or ``drop_oldest`` drops spans and counts them,
+            ``wait`` makes the thread that ends a span wait for room; not meant for the thread of an event loop.
+        max_wait_ms: milliseconds for which ``wait`` waits, at most; then the span is dropped and counted. Default 100.
+        threads: requests that are on their way at the same time, at most; through an exporter that is not ours, one.
         timeout: seconds for one request.
+        spool_path: file that keeps what cannot be sent, until this process or a later one can send it; in a directory that
+            exists, on a local disk. With ``exporter`` these five are to be given there.
+        spool_mode: ``outage`` (default), or ``always``: every batch is in the file before it is sent.
+        spool_after: seconds for which the destination takes nothing before spans go to the file; default 30.
+        spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
+        spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
+        flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``otel_langfuse.ending``.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -103,7 +125,16 @@ class LangfuseSpanProcessor(SpanProcessor):
         flush_interval: float | None = None,
         max_queue_spans: int | None = None,
         max_queue_bytes: int | None = None,
+        queue_policy: str | None = None,
+        max_wait_ms: float | None = None,
+        threads: int | None = None,
         timeout: float | None = None,
+        spool_path: str | os.PathLike[str] | None = None,
+        spool_mode: str | None = None,
+        spool_after: float | None = None,
+        spool_max_bytes: int | None = None,
+        spool_max_age: float | None = None,
+        flush_on_exit: bool | None = None,
     ) -> None:
         config = Config.from_env(
             public_key=public_key,
@@ -116,12 +147,24 @@ class LangfuseSpanProcessor(SpanProcessor):
             flush_interval=flush_interval,
             max_queue_spans=max_queue_spans,
             max_queue_bytes=max_queue_bytes,
+            queue_policy=queue_policy,
+            max_wait_ms=max_wait_ms,
+            threads=threads,
             timeout=timeout,
+            spool_path=spool_path,
+            spool_mode=spool_mode,
+            spool_after=spool_after,
+            spool_max_bytes=spool_max_bytes,
+            spool_max_age=spool_max_age,
+            flush_on_exit=flush_on_exit,
         )
         if should_export_span is not None and not callable(should_export_span):
             raise ConfigError(f"should_export_span={type(should_export_span).__name__}: expected a function of a span")
         if exporter is not None and not callable(getattr(exporter, "export", None)):
             raise ConfigError(f"exporter={type(exporter).__name__}: expected an opentelemetry SpanExporter")
+        of_spool = (spool_path, spool_mode, spool_after, spool_max_bytes, spool_max_age)
+        if exporter is not None and any(value is not None for value in of_spool):
+            raise ConfigError("spool_...=...: expected at the exporter, which is what sends")
         given = None if mask is None else masking.checked(mask)
         self._predicate = should_export_span
         self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
@@ -132,22 +175,32 @@ class LangfuseSpanProcessor(SpanProcessor):
         }
         self._exporter = (exporter or exporter_for(config)) if config.enabled else None
         self._ledger = Ledger(name=_name(self._exporter))
-        self._batch = None if self._exporter is None else self._new_batch(self._exporter, given, config)
+        if exporter is not None and config.spool_path is not None and not isinstance(exporter, LangfuseExporter):
+            self._ledger.note("spool", f"LANGFUSE_SPOOL_PATH is set, but {type(exporter).__name__} does not know of it")
+        self._capacity = config.max_queue_spans
+        self._batch: Batch[_Ended] | None = None
+        if self._exporter is not None:
+            self._component = _component(self._exporter, self._account)
+            self._batch = self._new_batch(self._exporter, given, config)
 
     def _new_batch(self, exporter: SpanExporter, mask: Callable[[str], Any] | None, config: Config) -> Batch[_Ended]:
-        sender = (
-            _Ours(exporter, mask, self._ledger)
-            if isinstance(exporter, LangfuseExporter)
-            else _Foreign(exporter, mask, self._ledger)
-        )
+        ours = _Ours(exporter, mask, self._ledger, self._component) if isinstance(exporter, LangfuseExporter) else None
+        keeps = isinstance(exporter, LangfuseExporter) and exporter.keeps
         return Batch(
-            sender,
+            ours or _Foreign(exporter, mask, self._ledger, self._component),
             self._ledger,
             max_items=config.max_queue_spans,
             max_bytes=config.max_queue_bytes,
             flush_at=config.flush_at,
             flush_bytes=config.max_request_bytes,
             flush_interval_s=config.flush_interval_s,
+            policy=config.queue_policy,
+            max_wait_s=config.max_wait_ms / 1000,
+            # A foreign exporter's export() is never called twice at the same time (OpenTelemetry's specification); ours, with
+            # everything going to the spool, sends from there on threads of its own.
+            threads=1 if ours is None or (keeps and config.spool_mode == "always") else config.threads,
+            keeper=ours if keeps else None,
+            flush_on_exit=config.flush_on_exit,
             name="otel-langfuse",
         )
 
@@ -224,9 +277,23 @@ class LangfuseSpanProcessor(SpanProcessor):
         """What ended, what of it arrived, waits, or was dropped, by reason. In a forked child: since the fork."""
         return self._ledger.snapshot() if self._batch is None else self._batch.stats()
 
+    def _account(self) -> meters.Account:
+        """What the metrics say; on the thread of who collects them."""
+        if self._batch is None:
+            return meters.Account(self._ledger.snapshot())
+        waiting, stats = self._batch.waiting_and_stats()
+        return meters.Account(stats, waiting, self._capacity)
+
 
 def _name(exporter: SpanExporter | None) -> str:
     return exporter.name if isinstance(exporter, LangfuseExporter) else "" if exporter is None else type(exporter).__name__
+
+
+def _component(exporter: SpanExporter, account: Callable[[], meters.Account]) -> meters.Component:
+    if isinstance(exporter, LangfuseExporter):
+        return meters.Component(account, is_processor=True, address=exporter.name)
+    kind = f"{type(exporter).__module__}.{type(exporter).__qualname__}"
+    return meters.Component(account, is_processor=True, exporter_type=kind)
 
 
 # -- how many bytes a span holds -----------------------------------------------------------------------------------------------
@@ -279,18 +346,41 @@ def _exact_bytes(value: Any) -> int:
 class _Ours:
     """Behind the queue: one of our exporters, which takes our ``Span``s."""
 
-    def __init__(self, exporter: LangfuseExporter, mask: Callable[[str], Any] | None, ledger: Ledger) -> None:
+    def __init__(
+        self, exporter: LangfuseExporter, mask: Callable[[str], Any] | None, ledger: Ledger, component: meters.Component
+    ) -> None:
         if mask is not None and exporter.mask is not None:
             raise ConfigError("mask=...: expected either at the processor or at its exporter, not at both")
         self._exporter = exporter
         self._mask = mask or exporter.mask
         self._ledger = ledger
+        self._component = component
+        self._preparing: set[int] = set()
 
     def send(self, sending: Sending[_Ended]) -> None:
+        with suppressed(), self._component.timed(sending):
+            self._preparing.add(id(sending))
+            try:
+                spans = self._prepared(sending)
+            finally:
+                self._preparing.discard(id(sending))
+            self._exporter.deliver(spans, sending)
+
+    def _prepared(self, sending: Sending[_Ended]) -> list[Any]:
         spans = [span for span, _ in sending.items]
         attributes = [copied for _, copied in sending.items]
+        return prepared(spans, attributes, self._mask, sending, self._ledger)
+
+    def keep(self, sending: Sending[_Ended]) -> None:
         with suppressed():
-            self._exporter.deliver(prepared(spans, attributes, self._mask, sending, self._ledger), sending)
+            # While a mask does not come to an end on the worker, it would not here either, and nothing is kept unmasked.
+            self._exporter.keep(sending, lambda: [] if self._preparing else self._prepared(sending))
+
+    def arrived(self, timeout_s: float) -> bool:
+        return self._exporter.arrived(timeout_s)
+
+    def finish(self, timeout_s: float) -> None:
+        self._exporter.finish(timeout_s)
 
     def flush(self, timeout_s: float) -> bool:  # noqa: ARG002 - nothing is kept back
         return True
@@ -302,21 +392,24 @@ class _Ours:
 class _Foreign:
     """Behind the queue: anybody's exporter, which takes the SDK's spans. What it does about retries is its own affair."""
 
-    def __init__(self, exporter: SpanExporter, mask: Callable[[str], Any] | None, ledger: Ledger) -> None:
+    def __init__(
+        self, exporter: SpanExporter, mask: Callable[[str], Any] | None, ledger: Ledger, component: meters.Component
+    ) -> None:
         self._exporter = exporter
         self._mask = mask
         self._ledger = ledger
+        self._component = component
 
     def send(self, sending: Sending[_Ended]) -> None:
-        with suppressed():
+        with suppressed(), self._component.timed(sending):
             spans = [span for span, _ in sending.items]
             if self._mask is not None:
                 spans = self._masked(spans, sending)
             result = self._exporter.export(spans)
-        if result is SpanExportResult.FAILURE:
-            sending.finish(f"{type(self._exporter).__name__} reports failure")
-        else:
-            sending.exported(sending.undecided)
+            if result is SpanExportResult.FAILURE:
+                sending.finish(f"{type(self._exporter).__name__} reports failure")
+            else:
+                sending.exported(sending.undecided)
 
     def _masked(self, spans: list[ReadableSpan], sending: Sending[_Ended]) -> list[ReadableSpan]:
         """The masked spans; the original objects where masking changed nothing."""

@@ -16,6 +16,7 @@ import orjson
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from . import retry_grpc
 from .errors import DropReason
 from .model import Request, Response
 
@@ -23,6 +24,10 @@ FIRST_WAIT_S: Final = 0.5
 MAX_WAIT_S: Final = 30.0
 MAX_RETRY_AFTER_S: Final = 300.0
 """A ``Retry-After`` of more than this is cut to it: no server may park an application's spans for days."""
+
+REFUSED_WAIT_S: Final = 60.0
+"""After a 401 or 403 (wrong keys, an ingestion that is suspended) only time and somebody's hand help: what is queued is kept,
+as long as its bounds hold it, and tried again this rarely."""
 
 MAX_UNREADABLE: Final = 3
 """How often a request is sent again whose answer says that its items fared differently, but not how."""
@@ -55,10 +60,11 @@ class Partly(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """To be sent again, as it is, after ``seconds``."""
+    """To be sent again, as it is, after ``seconds``. If there is no time for that, its items are dropped for ``reason``."""
 
     seconds: float
     detail: str
+    reason: DropReason = DropReason.SEND_FAILED
 
 
 class Split(NamedTuple):
@@ -82,6 +88,8 @@ _Action: TypeAlias = Literal["wait", "split", "give up"]
 
 _ACTIONS: Final[Mapping[int, tuple[_Action, DropReason]]] = {
     400: ("split", DropReason.REJECTED),  # Langfuse refuses a whole export for one bad span (api.md 3.2)
+    401: ("wait", DropReason.REJECTED),  # for as long as REFUSED_WAIT_S
+    403: ("wait", DropReason.REJECTED),  # likewise; also for as long as ingestion is suspended (api.md 1.4)
     408: ("wait", DropReason.SEND_FAILED),
     413: ("split", DropReason.TOO_LARGE),
     429: ("wait", DropReason.SEND_FAILED),
@@ -132,16 +140,38 @@ def decide(request: Request, response: Response, *, attempt: int, now: float, ji
         if request.endpoint == "ingestion":
             return _entries(request, response, attempt, jitter)
         return _partial_success(response, len(request.items))
-    default = "wait" if status >= 500 else "give up"
-    action, reason = _ACTIONS.get(status, (default, DropReason.REJECTED))
+    action, reason = _action(response, status)
     detail = _detail(request, response, status)
     if status == 500 and attempt >= MAX_SERVER_ERRORS:
         return Split(DropReason.SEND_FAILED, detail)
     if action == "wait":
-        asked = retry_after_s(response.headers.get("retry-after", ""), now)
-        seconds = backoff_s(attempt, jitter) if asked is None else min(asked, MAX_RETRY_AFTER_S) * (1 + 0.1 * jitter)
-        return Wait(seconds, detail)
+        return Wait(_wait_s(asked_s(response, now), reason, attempt, jitter), detail, reason)
     return Split(reason, detail) if action == "split" else GiveUp(reason, detail)
+
+
+def _action(response: Response, status: int) -> tuple[_Action, DropReason]:
+    grpc = retry_grpc.row(response.headers)
+    if grpc is not None and grpc.action is not None:
+        return grpc.action, grpc.reason
+    if status in _ACTIONS:
+        return _ACTIONS[status]
+    return ("wait", DropReason.SEND_FAILED) if status >= 500 else ("give up", DropReason.REJECTED)
+
+
+def asked_s(response: Response, now: float) -> float | None:
+    """Seconds that the destination asks us to wait, by ``Retry-After`` or by gRPC's ``RetryInfo``; None if it does not."""
+    if retry_grpc.STATUS in response.headers:
+        return retry_grpc.retry_delay_s(response.headers) or None
+    return retry_after_s(response.headers.get("retry-after", ""), now)
+
+
+def _wait_s(asked: float | None, reason: DropReason, attempt: int, jitter: float) -> float:
+    if reason is DropReason.REJECTED:
+        return max(asked or 0.0, REFUSED_WAIT_S) * (1 + 0.1 * jitter)
+    backoff = backoff_s(attempt, jitter)
+    if asked is None:
+        return backoff
+    return max(min(asked, MAX_RETRY_AFTER_S) * (1 + 0.1 * jitter), min(backoff, 1.0) if attempt else 0.0)
 
 
 def backoff_s(attempt: int, jitter: float) -> float:
@@ -180,8 +210,8 @@ def _partial_success(response: Response, sent: int) -> Done:
     body = response.body
     if not body:
         return Done()
-    if b"{" in body[:16]:
-        partial = _get(_json(body), "partialSuccess", "partial_success")
+    if (answer := _json(body) if b"{" in body[:16] else None) is not None:  # where protobuf has a message, that may hold a brace
+        partial = _get(answer, "partialSuccess", "partial_success")
         rejected, message = _get(partial, "rejectedSpans", "rejected_spans"), _get(partial, "errorMessage", "error_message")
     else:
         try:
@@ -249,6 +279,10 @@ def one_line(text: str) -> str:
 
 
 def _detail(request: Request, response: Response, status: int) -> str:
+    grpc = retry_grpc.row(response.headers)
+    if grpc is not None:
+        hint, said = retry_grpc.advice(response.headers), one_line(response.headers.get(retry_grpc.MESSAGE, ""))
+        return one_line(f"gRPC {grpc.name}{hint and f': {hint}'}{said and f' (it says: {said})'}")
     advice = _LANGFUSE_ADVICE if "x-langfuse-sdk-name" in request.headers else _COLLECTOR_ADVICE
     hint = _REDIRECT_ADVICE if 300 <= status < 400 else advice.get(status, "")
     answer = _json(response.body)

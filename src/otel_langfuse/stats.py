@@ -1,6 +1,6 @@
 """Counting what happened to every span, and saying so: at most one log line per reason per minute.
 
-The invariant that tests hold it to: ``started == exported + queued + sum(dropped.values())``.
+The invariant that tests hold it to: ``started == exported + queued + spooled + sum(dropped.values())``.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import math
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from . import threads
 from .errors import DropReason
 from .model import Stats
 
@@ -28,10 +28,21 @@ ADVICE: Final = {
         "they end faster than they are sent: check the destination, or raise max_queue_spans and max_queue_bytes",
     ),
     DropReason.AFTER_SHUTDOWN: (logging.WARNING, "they ended after shutdown(): shut down later"),
-    DropReason.UNREADABLE: (logging.WARNING, "they cannot be read or encoded"),
+    DropReason.UNREADABLE: (logging.WARNING, "they cannot be read or encoded: please report it, with what made them"),
     DropReason.TOO_LARGE: (logging.WARNING, "each alone is larger than may be sent: put less into its attributes"),
-    DropReason.SEND_FAILED: (logging.WARNING, "not delivered in time: check the network, base_url and timeout"),
-    DropReason.REJECTED: (logging.ERROR, "the destination will not take them"),
+    DropReason.SEND_FAILED: (
+        logging.WARNING,
+        "not delivered in time: check the network, base_url and timeout (otel-langfuse doctor does)",
+    ),
+    DropReason.REJECTED: (
+        logging.ERROR,
+        "the destination will not take them: see its answer, and check keys and server (otel-langfuse doctor does)",
+    ),
+    DropReason.SPOOL_FULL: (
+        logging.WARNING,
+        "the spool is full and they were the oldest in it: check the destination, or raise spool_max_bytes",
+    ),
+    DropReason.EXPIRED: (logging.WARNING, "they were in the spool for longer than spool_max_age: check the destination"),
 }
 """Reason -> log level and what to do about it."""
 
@@ -40,7 +51,8 @@ CHOSEN: Final = frozenset({DropReason.FILTERED, DropReason.SAMPLED_OUT})
 
 _STARTED: Final = "started"
 _EXPORTED: Final = "exported"
-_KEYS: Final = (_STARTED, _EXPORTED, *(reason.value for reason in DropReason))
+_SPOOLED: Final = "spooled"
+_KEYS: Final = (_STARTED, _EXPORTED, _SPOOLED, *(reason.value for reason in DropReason))
 
 _LOGGER: Final = logging.getLogger("otel_langfuse")
 
@@ -70,7 +82,7 @@ class Ledger:
         self._cells: dict[int, dict[str, int]] = {}
         self._logged: dict[DropReason, int] = {}  # how many drops the lines so far have told of
         self._logged_at: dict[str, float] = {}
-        self._logging = threading.Lock()
+        self._logging = threads.Lock()
 
     def start(self, count: int = 1) -> None:
         """``count`` more were given to us."""
@@ -79,6 +91,10 @@ class Ledger:
     def export(self, count: int) -> None:
         """``count`` more have arrived."""
         self._mine()[_EXPORTED] += count
+
+    def spool(self, count: int) -> None:
+        """``count`` more are in the spool. Negative: so many have left it, and are now counted as what became of them."""
+        self._mine()[_SPOOLED] += count
 
     def drop(self, reason: DropReason, count: int = 1, detail: str = "") -> None:
         """``count`` more will not arrive. Logs, unless this reason was logged within the last minute.
@@ -91,9 +107,9 @@ class Ledger:
         self._mine()[reason.value] += count
         self._log(reason.value, ADVICE[reason][0], lambda: self._line(reason, detail))
 
-    def note(self, topic: str, line: str) -> None:
-        """Logs a warning about what is not a drop, unless one about this ``topic`` was logged within the last minute."""
-        self._log(topic, logging.WARNING, lambda: line)
+    def note(self, topic: str, line: str, every_s: float = LOG_INTERVAL_S) -> None:
+        """Logs a warning about what is not a drop, unless one about this ``topic`` was logged within the last ``every_s``."""
+        self._log(topic, logging.WARNING, lambda: line, every_s)
 
     def report_rest(self) -> None:
         """Logs, in one line, the losses that no line has told of yet. Called at shutdown."""
@@ -106,11 +122,11 @@ class Ledger:
     def snapshot(self, queued: int = 0, put: int = 0) -> Stats:
         """The counts now, with what only a queue knows: how much it holds, and how much was put into it."""
         dropped = {reason.value: count for reason in DropReason if (count := self._sum(reason.value))}
-        return Stats(self._sum(_STARTED) + put, self._sum(_EXPORTED), queued, dropped)
+        return Stats(self._sum(_STARTED) + put, self._sum(_EXPORTED), queued, dropped, self._sum(_SPOOLED))
 
     def _mine(self) -> dict[str, int]:
         """This thread's cells. Their keys are plain text: to add to one then runs no Python that a signal could interrupt."""
-        thread = threading.get_ident()
+        thread = threads.get_ident()
         cells = self._cells.get(thread)
         return self._cells.setdefault(thread, dict.fromkeys(_KEYS, 0)) if cells is None else cells
 
@@ -128,15 +144,15 @@ class Ledger:
         what = f"{count} span{'' if count == 1 else 's'} dropped ({reason})" if count else f"trouble ({reason})"
         return f"{what}: {ADVICE[reason][1]}{detail and f' [{detail}]'}"
 
-    def _is_due(self, topic: str) -> bool:
-        return self._clock() - self._logged_at.get(topic, -math.inf) >= LOG_INTERVAL_S
+    def _is_due(self, topic: str, every_s: float) -> bool:
+        return self._clock() - self._logged_at.get(topic, -math.inf) >= every_s
 
-    def _log(self, topic: str, level: int, line: Callable[[], str]) -> None:
+    def _log(self, topic: str, level: int, line: Callable[[], str], every_s: float = LOG_INTERVAL_S) -> None:
         # Where another thread is at it, this minute's line is already on its way.
-        if not self._is_due(topic) or not self._logging.acquire(blocking=False):
+        if not self._is_due(topic, every_s) or not self._logging.acquire(blocking=False):
             return
         try:
-            if not self._is_due(topic):
+            if not self._is_due(topic, every_s):
                 return
             self._logged_at[topic] = self._clock()
             text = line()

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import sqlite3
-import threading
 import time
 import weakref
 from base64 import b64encode
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from otel_langfuse import threads
 from otel_langfuse.errors import ConfigError
 from otel_langfuse.model import Json, Observation, TraceFields
 
@@ -251,7 +251,7 @@ class _Handle:
     """One process's connection, and the lock that its threads take turns with."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threads.Lock()
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
 

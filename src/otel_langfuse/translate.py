@@ -51,6 +51,7 @@ def translate_all(spans: Sequence[Span], *, corrections: bool = True) -> list[Ob
     resources: dict[int, ResourceView] = {}
     scopes: dict[int, ScopeView] = {}
     observations = []
+    content = _content_by(rules)
     for span in spans:
         resource = resources.get(id(span.resource))
         if resource is None:
@@ -59,7 +60,7 @@ def translate_all(spans: Sequence[Span], *, corrections: bool = True) -> list[Ob
         if scope is None:
             scope = scopes[id(span.scope)] = ScopeView(span.scope)
         attributes = received_attributes(span.attributes, plain=corrections)
-        view = View(span, attributes, resource, scope, _content_by(rules))
+        view = View(span, attributes, resource, scope, content)
         observation = _observation(view, rules, corrections=corrections)
         observations.append(repaired(observation) if corrections else observation)
     return counted_once(spans, observations) if corrections else observations
@@ -88,20 +89,20 @@ def _claim(view: View, groups: Iterable[tuple[str, tuple[Step, ...]]], fields: d
     """The first step of each group that claims it sets its fields. Returns group -> rule id."""
     claimed: dict[str, str] = {}
     for group, steps in groups:
-        for step in steps:
-            if step.when is not None and not js.truthy(step.when(view)):
+        for rule_id, when, reads, names, claims, only in steps:
+            if when is not None and not js.truthy(when(view)):
                 continue
-            if step.only is not None:
-                value = step.only(view)
+            if only is not None:
+                value = only(view)
                 if value is None:
                     continue
-                fields[step.fields[0]] = value
+                fields[names[0]] = value
             else:
-                values = tuple([read(view) for read in step.reads])
-                if not step.claims(values):
+                values = tuple([read(view) for read in reads])
+                if not claims(values):
                     continue
-                fields.update(zip(step.fields, values, strict=True))
-            claimed[group] = step.id
+                fields.update(zip(names, values))  # noqa: B905 - made together, of one length
+            claimed[group] = rule_id
             break
     return claimed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
@@ -53,7 +54,15 @@ def all_settings() -> LangfuseSpanProcessor:
         flush_interval=1.5,
         max_queue_spans=1_000,
         max_queue_bytes=1_000_000,
+        queue_policy="drop_oldest",
+        max_wait_ms=50,
+        threads=2,
         timeout=2.5,
+        spool_path=Path("spool.db"),
+        spool_mode="always",
+        spool_after=10,
+        spool_max_bytes=1_000_000,
+        spool_max_age=3600,
     )
 
 
@@ -81,6 +90,7 @@ def client() -> None:
     stats = langfuse.stats()
     assert_type(stats, Stats)
     assert_type(stats.exported, int)
+    assert_type(stats.spooled, int)
     assert_type(stats.dropped, Mapping[str, int])
     lost = stats.dropped.get(DropReason.QUEUE_FULL, 0)
     assert_type(lost, int)

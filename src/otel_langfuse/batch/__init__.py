@@ -1,13 +1,17 @@
-"""The wall between the application and the network: one bounded queue, one worker. It knows no spans, only items.
+"""The wall between the application and the network: one bounded queue, a few workers. It knows no spans, only items.
 
 Theory of operation. ``put`` appends under a lock that nobody holds for longer than it takes to move a batch out; it
 never does I/O. A daemon thread, started with the first item, closes a batch when it is full (in items or bytes), when
 its first item has waited for ``flush_interval_s``, or when a flush is queued, and hands it to the sender as a
-``Sending``: the items, and the only ways to report on them and to sleep. A flush is a marker that travels through the
-queue, so "everything before me" is exact.
+``Sending``: the items, and the only ways to report on them and to sleep. Where more than one may be on its way at the
+same time, a further thread is started when a batch is due and all others are busy.
 
-Every item ends as exported or as dropped for a reason. What a sender leaves undecided (it raised, or was still busy
-when ``shutdown`` ran out of time) counts as ``send_failed``: it may have arrived, but nobody can say so.
+A flush is a marker that travels through the queue, so "everything before me" is exact. It is also the account of what
+was put between the flush before it and itself: how many batches of that are on their way, how many items were lost.
+Markers are answered in their order, each when nothing before it is on its way any more, whoever sends it.
+
+Every item ends as exported, as spooled, or as dropped for a reason. What a sender leaves undecided (it raised, or was
+still busy when ``shutdown`` ran out of time) counts as ``send_failed``: it may have arrived, but nobody can say so.
 
 Signal handlers may run in the middle of any of this, on the main thread: so the lock is reentrant, and who waits for the
 worker waits on a condition of it, which lets go of it altogether, also of what an interrupted ``put`` holds. What is counted
@@ -17,25 +21,29 @@ is not used: its own lock is not reentrant.
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
-import threading
 import time
 import weakref
 from collections import deque
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
+from otel_langfuse import ending
+from otel_langfuse import threads as threading  # the operating system's, also under gevent
 from otel_langfuse.errors import DropReason
 from otel_langfuse.model import Stats
 from otel_langfuse.stats import Ledger
 
-from ._sending import Flag, Sender, Sending, Stop
+from ._sending import Flag, Keeper, Sender, Sending, Stop
 
-__all__ = ["SHUTDOWN_TIMEOUT_S", "Batch", "Sender", "Sending", "Stop"]
+__all__ = ["SHUTDOWN_TIMEOUT_S", "Batch", "Keeper", "Sender", "Sending", "Stop"]
 
 SHUTDOWN_TIMEOUT_S: Final = 5.0
+
+KEEPING_SHARE: Final = 0.3
+"""The part of shutdown's time that is left for putting away what could not be sent, where there is a ``Keeper``."""
+
 _NEVER: Final = 1 << 62
 _MARKER_SIZE: Final = -1  # the size of a flush marker's entry; an item's is never negative
 
@@ -43,30 +51,39 @@ T = TypeVar("T")
 
 
 class _Marker:
-    """A flush on its way through the queue."""
+    """A flush on its way through the queue, and the account of what was put since the flush before it."""
 
-    __slots__ = ("deadline", "delivered", "done", "given_up", "lost_before")
+    __slots__ = ("deadline", "delivered", "done", "given_up", "in_flight", "lost", "number")
 
-    def __init__(self, timeout_s: float, lost_before: int) -> None:
-        self.deadline = time.monotonic() + timeout_s
-        self.lost_before = lost_before
+    def __init__(self, number: int) -> None:
+        self.number = number  # in the order of the queue
+        self.in_flight = 0  # batches
+        self.lost = 0  # items
+        self.deadline = 0.0
         self.done = False
         self.delivered = False
         self.given_up = False
 
 
 class Batch(Generic[T]):
-    """A bounded queue with one worker thread in front of a ``Sender``.
+    """A bounded queue with worker threads in front of a ``Sender``.
 
     Args:
-        sender: called on the worker thread only.
+        sender: called on the worker threads only.
         ledger: counts what becomes of the items. That they were put is counted here, and added by ``stats``.
         max_items: items that wait or are being sent, at most.
         max_bytes: the same in bytes, by the sizes given to ``put``.
         flush_at: items that close a batch.
         flush_bytes: bytes that close a batch.
         flush_interval_s: seconds that an item waits for its batch to fill, at most (while the sender is idle).
-        name: of the worker thread.
+        policy: at these bounds, ``drop_newest`` drops the new item, ``drop_oldest`` those that wait longest, and ``wait``
+            makes the thread that puts wait for room, then drops the new item. Not meant for the thread of an event loop.
+        max_wait_s: seconds for which ``wait`` waits, at most.
+        threads: batches that are on their way at the same time, at most. With more than one, the sender is called on
+            several threads at once, and items may arrive in another order.
+        keeper: puts away at shutdown what could not be sent in time; in the last ``KEEPING_SHARE`` of the time.
+        flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``ending``.
+        name: of the worker threads.
 
     In a forked child the queue is empty and the counts are zero: what the parent queued is the parent's to send. At
     the end of the interpreter all batches are shut down, together within ``SHUTDOWN_TIMEOUT_S`` seconds.
@@ -82,6 +99,11 @@ class Batch(Generic[T]):
         flush_at: int,
         flush_bytes: int,
         flush_interval_s: float,
+        policy: str = "drop_newest",
+        max_wait_s: float = 0.0,
+        threads: int = 1,
+        keeper: Keeper[T] | None = None,
+        flush_on_exit: bool = True,
         name: str = "otel-langfuse",
     ) -> None:
         self._sender = sender
@@ -91,62 +113,110 @@ class Batch(Generic[T]):
         self._flush_at = min(flush_at, max_items)
         self._flush_bytes = flush_bytes
         self._flush_interval_s = flush_interval_s
+        self._policy = policy
+        self._max_wait_s = max_wait_s
+        self._threads = threads
+        self._keeper = keeper
+        self._flush_on_exit = flush_on_exit
         self._name = name
         self._closed = False
         self._reset()
         _BATCHES.add(self)
+        if flush_on_exit:
+            ending.arm()
 
     def _reset(self) -> None:
         """The state of a new queue; also in a forked child: the worker is gone, and any lock may be held forever."""
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # a marker was answered, or all is done
+        self._room = threading.Condition(self._lock)  # something left the queue
         self._entries: deque[tuple[Any, int]] = deque()
         self._puts = 0
         self._items = 0  # waiting
         self._bytes = 0
         self._room_items = -1 if self._closed else self._max_items  # what may wait while the sender has the rest
         self._room_bytes = self._max_bytes
-        self._ring_items = 1  # waiting items and bytes at which the worker is to be woken
+        self._ring_items = 1  # waiting items and bytes at which a worker is to be woken
         self._ring_bytes = self._flush_bytes
-        self._markers = 0
         self._first_at = 0.0
-        self._lost_in_put = 0
-        self._lost_in_send = 0
-        self._lost_reported = 0
-        self._sending: Sending[T] | None = None
-        self._worker: threading.Thread | None = None
+        self._markers: deque[_Marker] = deque()  # those in the queue
+        self._due: deque[_Marker] = deque()  # those that have left it and are not answered yet
+        self._next = _Marker(0)  # what the next flush will queue
+        self._sendings: dict[Sending[T], _Marker] = {}
+        self._workers: list[Any] = []
+        self._idle = 0  # workers that wait for the bell
         self._bell = Flag()
         self._stop = Stop()
+        self._reserve_s = 0.0
+        self._abandoned = False
         self._done = self._closed
         self._sender_closed = False
 
     # -- the caller's side ---------------------------------------------------------------------------------------------
 
     def put(self, item: T, size_bytes: int) -> bool:
-        """Queues an item. Never waits for I/O, never raises; a full queue drops the new item and keeps the old ones.
+        """Queues an item. Never does I/O, never raises, and waits for room only by ``policy="wait"``.
 
         Returns:
             Whether it was queued; if not, it was counted as ``queue_full``, ``too_large`` or ``after_shutdown``.
         """
         with self._lock:
+            fits = self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
+            dropped = 0 if fits else self._make_room(size_bytes)
             self._puts += 1
-            has_room = self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
-            if has_room:
+            if dropped >= 0:
                 self._entries.append((item, size_bytes))
                 self._items += 1
                 self._bytes += size_bytes
-                if self._items < self._ring_items and self._bytes < self._ring_bytes:
+                if self._items >= self._ring_items or self._bytes >= self._ring_bytes:
+                    self._ring()
+                elif not dropped:
                     return True
-                self._ring()
             else:
-                self._lost_in_put += 1
-        if not has_room:
+                self._next.lost += 1
+        if dropped < 0:
             self._ledger.drop(self._why_not(size_bytes))
             return False
-        if self._worker is None:
+        if dropped:
+            self._ledger.drop(DropReason.QUEUE_FULL, dropped)
+        if not self._idle and len(self._workers) < self._threads:
             self._start_worker()
         self._bell.set()
         return True
+
+    def _make_room(self, size_bytes: int) -> int:
+        """How many items had to be dropped for a new one; -1 if there is no room for it. The lock is held."""
+        if self._closed or self._policy == "drop_newest" or size_bytes > self._max_bytes:
+            return -1
+        if self._policy == "drop_oldest":
+            return self._drop_oldest(size_bytes)
+        if threading.current_thread() not in self._workers:  # else it would wait for itself
+            self._room.wait_for(lambda: self._closed or self._fits(size_bytes), self._max_wait_s)
+        return 0 if self._fits(size_bytes) and not self._closed else -1
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
+
+    def _drop_oldest(self, size_bytes: int) -> int:
+        if self._room_items < 1 or size_bytes > self._room_bytes:
+            return -1  # all of it is being sent
+        dropped = 0
+        passed: list[tuple[Any, int]] = []  # markers stay
+        while self._entries and not self._fits(size_bytes):
+            entry = self._entries.popleft()
+            if entry[1] == _MARKER_SIZE:
+                passed.append(entry)
+                continue
+            self._items -= 1
+            self._bytes -= entry[1]
+            self._account(len(passed)).lost += 1
+            dropped += 1
+        self._entries.extendleft(reversed(passed))
+        return dropped
+
+    def _account(self, passed: int = 0) -> _Marker:
+        """The marker that answers for the first item of the queue, or for the first one after so many markers."""
+        return self._markers[passed] if passed < len(self._markers) else self._next
 
     def _ring(self) -> None:
         """Says when the worker is to be woken next, now that it is: for the first item, then for a full batch. Locked."""
@@ -166,46 +236,69 @@ class Batch(Generic[T]):
 
         Returns:
             True if everything that was put since the previous flush has been delivered. False if any of it was lost
-            (the reason is in the ledger) or is still on its way when the time is over, and always when called by the
-            sender itself, on the worker thread, which cannot wait for itself.
+            (the reason is in the ledger), or is still on its way or spooled when the time is over; at once when it is
+            certain that it will be, because the sender waits for longer than that before it tries again; and always
+            when called by the sender itself, on a worker thread, which cannot wait for itself.
         """
-        if threading.current_thread() is self._worker:
+        if threading.current_thread() in self._workers:
             return False
+        deadline = time.monotonic() + timeout_s
         with self._lock:
-            marker = _Marker(timeout_s, self._lost_in_put)
-            if self._done or (self._worker is None and not self._entries):
-                return self._verdict(marker)
-            self._entries.append((marker, _MARKER_SIZE))
-            self._markers += 1
+            idle = self._done or not (self._workers or self._entries)
+            marker = self._new_account()
+            marker.deadline = deadline
+            if not idle:
+                self._entries.append((marker, _MARKER_SIZE))
+                self._markers.append(marker)
+        if idle:
+            return not marker.lost and self._arrived(deadline)
         if not self._start_worker():
-            self._work_here(marker.deadline)
+            self._work_here(deadline)
         self._bell.set()
         with self._changed:
-            marker.given_up = not self._changed.wait_for(lambda: marker.done, marker.deadline - time.monotonic())
-            return marker.delivered
+            self._changed.wait_for(lambda: marker.done or self._is_hopeless(marker), deadline - time.monotonic())
+            marker.given_up = not marker.done
+        return marker.delivered and self._arrived(deadline)
+
+    def _new_account(self) -> _Marker:
+        """The account of everything since the last one; the next one begins. The lock is held."""
+        following = _Marker(self._next.number + 1)
+        account, self._next = self._next, following  # in one step, which no signal handler interrupts
+        return account
+
+    def _is_hopeless(self, marker: _Marker) -> bool:
+        """Whether something before the marker will not even be tried again before its deadline."""
+        return any(
+            sending.asleep_until > marker.deadline and account.number <= marker.number
+            for sending, account in self._sendings.items()
+        )
+
+    def _arrived(self, deadline: float) -> bool:
+        return self._keeper is None or self._keeper.arrived(deadline - time.monotonic())
 
     def shutdown(self, timeout_s: float = SHUTDOWN_TIMEOUT_S) -> bool:
-        """Ends it: wakes a sleeping retry, sends what it can in ``timeout_s`` seconds, counts the rest as lost.
+        """Ends it: wakes a sleeping retry, sends what it can in ``timeout_s`` seconds, and keeps or counts the rest.
 
         May be called again, and from a signal handler; what is put later counts as ``after_shutdown``.
 
         Returns:
             True if everything that was put since the last flush has been delivered.
         """
-        self._begin_shutdown(timeout_s)
-        if threading.current_thread() is self._worker:
-            return False
         deadline = time.monotonic() + timeout_s
+        self._begin_shutdown(timeout_s)
+        if threading.current_thread() in self._workers:
+            return False
         if not self._start_worker():
-            self._work_here(deadline)
+            self._work_here(deadline - self._reserve_s)
         self._bell.set()
         with self._changed:
-            in_time = self._changed.wait_for(lambda: self._done, deadline - time.monotonic())
+            in_time = self._changed.wait_for(lambda: self._done, deadline - self._reserve_s - time.monotonic())
         if not in_time:
-            self._abandon()
+            self._abandon(deadline)
         self._ledger.report_rest()
         with self._lock:
-            return self._verdict(_Marker(0, self._lost_in_put))
+            account = self._new_account()
+        return not account.lost and self._arrived(0)
 
     @property
     def closed(self) -> bool:
@@ -215,118 +308,144 @@ class Batch(Generic[T]):
     def stats(self) -> Stats:
         """What was put, and what became of it. ``queued`` is what waits or is being sent."""
         with self._lock:
-            queued = self._items + (self._sending.undecided if self._sending is not None else 0)
+            queued = self._items + sum(sending.undecided for sending in self._sendings)
             return self._ledger.snapshot(queued, self._puts)
+
+    def waiting_and_stats(self) -> tuple[int, Stats]:
+        """How many of the queued items no sender has yet, and ``stats()`` of the same moment."""
+        with self._lock:
+            return self._items, self.stats()
 
     def _begin_shutdown(self, timeout_s: float) -> None:
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._room_items = -1
-                self._stop.within(timeout_s)
+                self._reserve_s = KEEPING_SHARE * timeout_s if self._keeper is not None else 0.0
+                self._stop.within(timeout_s - self._reserve_s)
+                self._room.notify_all()
         self._bell.set()
 
-    def _abandon(self) -> None:
-        """The deadline is over and the worker is still busy: counts what it holds and leaves it behind."""
+    def _abandon(self, deadline: float) -> None:
+        """The time is over and a worker is still busy: puts away what it holds, or counts it, and leaves it behind."""
         with self._changed:
             if self._done:
                 return
-            waiting, self._items, self._bytes = self._items, 0, 0
-            markers = [item for item, size in self._entries if size == _MARKER_SIZE]
-            self._entries.clear()
-            self._markers = 0
-            self._lost_in_send += waiting
-            sending = self._sending
-            for marker in markers:
+            self._abandoned = True
+            while self._entries:
+                if self._entries[0][1] == _MARKER_SIZE:
+                    self._entries.popleft()
+                else:
+                    self._close_batch()
+            sendings = list(self._sendings)
+        for sending in sendings:
+            if self._keeper is not None and time.monotonic() < deadline:
+                with suppress(Exception):  # it is counted below
+                    self._keeper.keep(sending)
+            sending.finish("not sent before the deadline of shutdown; give it more time, or check the destination")
+            self._settle(sending)
+        with self._changed:
+            for marker in (*self._due, *self._markers):
                 marker.done = True
+                self._next.lost += marker.lost
+            self._due.clear()
+            self._markers.clear()
             self._done = True
             self._changed.notify_all()
-        detail = "not sent before the deadline of shutdown; give it more time, or check the destination"
-        if waiting:
-            self._ledger.drop(DropReason.SEND_FAILED, waiting, detail)
-        if sending is not None:
-            sending.finish(detail)
-            self._settle(sending)
         with suppress(RuntimeError):  # what hangs in a sender may be woken by closing it, and closing may hang, too
             threading.Thread(target=self._close_sender, name=f"{self._name}-close", daemon=True).start()
-
-    def _verdict(self, marker: _Marker) -> bool:
-        """Whether nothing was lost since the last verdict. The lock is held."""
-        lost = marker.lost_before + self._lost_in_send
-        delivered = lost <= self._lost_reported
-        self._lost_reported = max(lost, self._lost_reported)
-        return delivered
 
     # -- the worker's side ---------------------------------------------------------------------------------------------
 
     def _start_worker(self) -> bool:
-        """Starts the worker unless there is one. False where no thread can be started, as at the interpreter's end."""
+        """Starts a worker where one is missing. False where there is none and none can be started, as at the end."""
         with self._lock:
-            if self._worker is not None or self._done:
+            if self._done or self._idle or len(self._workers) >= self._threads:
                 return True
-            worker = self._worker = threading.Thread(target=self._work, name=self._name, daemon=True)
+            worker = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._workers.append(worker)
+        if self._flush_on_exit:
+            ending.arm()  # again: this may be the first item of a forked child
         try:
             worker.start()
         except RuntimeError:
             with self._lock:
-                self._worker = None
-            return False
+                self._workers.remove(worker)
+                return bool(self._workers)
         return True
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                taken, wait_s = self._take()
-            if taken is not None:
-                self._handle(taken)
-            elif wait_s < 0:
+                sending, wait_s = self._take()
+                is_idle = sending is None and wait_s >= 0
+                self._idle += is_idle
+                more = sending is not None and self._is_due()
+            self._answer_due()
+            if more:
+                self._start_worker()
+                self._bell.set()
+            if sending is not None:
+                self._handle(sending)
+            elif not is_idle:
                 break
             else:
                 self._bell.take(wait_s)
-        self._finish()
+                with self._lock:
+                    self._idle -= 1
+        self._leave()
+
+    def _leave(self) -> None:
+        """Nothing will come any more. The last worker closes the door behind it."""
+        with self._lock:
+            self._workers.remove(threading.current_thread())
+            is_last = not self._workers
+        self._bell.set()  # for the others
+        if is_last:
+            self._finish()
 
     def _work_here(self, deadline: float) -> None:
         """Does the worker's work on this thread, where no other can be started."""
         with self._lock:
-            if self._worker is not None:
+            if self._workers:
                 return
-            self._worker = threading.current_thread()
+            self._workers.append(threading.current_thread())
         wait_s = 0.0
         while time.monotonic() < deadline:
             with self._lock:
-                taken, wait_s = self._take()
-            if taken is None:
+                sending, wait_s = self._take()
+            self._answer_due()
+            if sending is None:
                 break
-            self._handle(taken)
+            self._handle(sending)
+        with self._lock:
+            self._workers.remove(threading.current_thread())
         if wait_s < 0:
             self._finish()
-        self._worker = None
 
-    def _take(self) -> tuple[Sending[T] | _Marker | None, float]:
-        """The batch or marker that is due; else None and the seconds until one is, negative at the end. Locked."""
+    def _take(self) -> tuple[Sending[T] | None, float]:
+        """The batch that is due; else None and the seconds until one is, negative at the end. The lock is held."""
+        while self._entries and self._entries[0][1] == _MARKER_SIZE:
+            marker = self._entries.popleft()[0]
+            self._markers.remove(marker)
+            self._due.append(marker)
         if not self._entries:
             return None, -1.0 if self._closed else math.inf
-        head, size = self._entries[0]
-        if size == _MARKER_SIZE:
-            self._entries.popleft()
-            self._markers -= 1
-            return head, 0.0
-        is_full = self._items >= self._flush_at or self._bytes >= self._flush_bytes
-        if not (is_full or self._markers or self._closed):
+        if not self._is_due():
             wait_s = self._first_at + self._flush_interval_s - time.monotonic()
             if wait_s > 0:
                 return None, wait_s
-        items, size = self._close_batch()
+        sending = self._close_batch()
         self._first_at = time.monotonic()
-        self._items -= len(items)
-        self._bytes -= size
-        if not self._closed:
-            self._room_items, self._room_bytes = self._max_items - len(items), self._max_bytes - size
         self._ring_items, self._ring_bytes = (self._flush_at if self._items else 1), self._flush_bytes
-        self._sending = Sending(items, self._ledger, self._stop)
-        return self._sending, 0.0
+        return sending, 0.0
 
-    def _close_batch(self) -> tuple[list[T], int]:
+    def _is_due(self) -> bool:
+        """Whether what waits is to be sent now, however long it has waited. The lock is held."""
+        is_full = self._items >= self._flush_at or self._bytes >= self._flush_bytes
+        return bool(self._entries and (is_full or self._markers or self._closed))  # a put may not have counted its item yet
+
+    def _close_batch(self) -> Sending[T]:
         items: list[T] = []
         total = 0
         while self._entries and len(items) < self._flush_at:
@@ -336,39 +455,71 @@ class Batch(Generic[T]):
             self._entries.popleft()
             items.append(item)
             total += size
-        return items, total
+        self._items -= len(items)
+        self._bytes -= total
+        self._room_items -= len(items)
+        self._room_bytes -= total
+        account = self._account()
+        account.in_flight += 1
+        sending = Sending(items, self._ledger, self._stop, size_bytes=total, is_crowded=self._is_crowded, on_sleep=self._tell)
+        self._sendings[sending] = account
+        return sending
 
-    def _handle(self, taken: Sending[T] | _Marker) -> None:
-        if isinstance(taken, _Marker):
-            self._answer(taken)
-            return
+    def _is_crowded(self) -> bool:
+        return 2 * self._items >= self._max_items or 2 * self._bytes >= self._max_bytes
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _handle(self, sending: Sending[T]) -> None:
         try:
-            self._sender.send(taken)
-            taken.finish("the sender left them undecided")
+            self._sender.send(sending)
+            sending.finish("the sender left them undecided")
         except BaseException as error:  # noqa: BLE001 also SystemExit, which would end the worker without a word
-            taken.finish(f"{type(error).__name__} while sending")
-        self._settle(taken)
+            sending.finish(f"{type(error).__name__} while sending")
+        self._settle(sending)
+        self._answer_due()
 
     def _settle(self, sending: Sending[T]) -> None:
         with self._lock:
-            if self._sending is sending:  # else shutdown did this when it ran out of time
-                self._sending = None
-                if not self._closed:
-                    self._room_items, self._room_bytes = self._max_items, self._max_bytes
-                self._lost_in_send += sending.lost
+            account = self._sendings.pop(sending, None)
+            if account is None:
+                return  # shutdown did this when it ran out of time
+            account.in_flight -= 1
+            account.lost += sending.lost
+            if not self._closed:
+                self._room_items += len(sending.items)
+                self._room_bytes += sending.size_bytes
+                self._room.notify_all()
+
+    def _answer_due(self) -> None:
+        """Answers the markers that have left the queue, as far as nothing before them is on its way any more."""
+        while True:
+            with self._lock:
+                if not self._due or self._due[0].in_flight:
+                    return
+                marker = self._due.popleft()
+            self._answer(marker)
 
     def _answer(self, marker: _Marker) -> None:
         try:
             flushed = self._sender.flush(max(marker.deadline - time.monotonic(), 0.0))
         except BaseException:  # noqa: BLE001 as above
             flushed = False
-        with self._lock:
-            if not marker.given_up:
-                marker.delivered = self._verdict(marker) and flushed
+        with self._changed:
+            if marker.given_up:  # nobody was told of its losses: the next flush tells
+                (self._due[0] if self._due else self._account()).lost += marker.lost
+            marker.delivered = flushed and not marker.lost
             marker.done = True
             self._changed.notify_all()
 
     def _finish(self) -> None:
+        if self._keeper is not None:
+            with suppress(Exception):
+                self._keeper.finish(self._stop.time_left_s())
+        if self._abandoned:
+            return  # who abandoned it still needs the sender, and closes it
         self._close_sender()
         with self._changed:
             self._done = True
@@ -395,16 +546,28 @@ def _forget_parent() -> None:
         batch._reset()  # noqa: SLF001 - our own
 
 
-def _shutdown_all() -> None:
-    """Registered with this module's import, so it runs after the exit functions of everything imported later."""
-    deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
+def _hold_items() -> bool:
+    return any(batch.stats().queued for batch in list(_BATCHES))
+
+
+def _flush_all(timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     batches = list(_BATCHES)
     for batch in batches:
-        batch._begin_shutdown(SHUTDOWN_TIMEOUT_S)  # noqa: SLF001 - all at once, so that they share the time
+        batch.flush(0)  # all begin at once, so that they share the time
+    for batch in batches:
+        batch.flush(max(deadline - time.monotonic(), 0.0))
+
+
+def _shutdown_all(timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    batches = list(_BATCHES)
+    for batch in batches:
+        batch._begin_shutdown(timeout_s)  # noqa: SLF001 - all at once, as above
     for batch in batches:
         batch.shutdown(max(deadline - time.monotonic(), 0.0))
 
 
+ending.watch(ending.Queues(_hold_items, _flush_all, _shutdown_all, lambda: SHUTDOWN_TIMEOUT_S))
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_parent)
-atexit.register(_shutdown_all)

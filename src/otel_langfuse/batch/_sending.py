@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
+from otel_langfuse import threads as threading  # the operating system's, also under gevent
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.stats import CHOSEN, Ledger
+
+STEP_S: Final = 0.1
+"""How often a sender that sleeps looks whether there is a reason to wake up."""
 
 T = TypeVar("T")
 
@@ -44,9 +47,7 @@ class Flag:
 
     def take(self, timeout_s: float) -> bool:
         """Waits until it is set again, at most ``timeout_s`` seconds (or ``math.inf``). Returns whether it was."""
-        if timeout_s >= threading.TIMEOUT_MAX:
-            return self._lock.acquire()
-        return self._lock.acquire(timeout=max(timeout_s, 0.0))
+        return threading.acquire(self._lock, timeout_s)
 
 
 class Stop:
@@ -79,14 +80,38 @@ class Stop:
 class Sending(Generic[T]):
     """A closed batch on its way: the items, their account, and the time there is. A sender sees nothing else.
 
-    Each item is to be reported once, by ``exported`` or ``dropped``, as soon as its fate is known.
+    Each item is to be reported once, by ``exported``, ``spooled`` or ``dropped``, as soon as its fate is known.
+
+    Args:
+        items: of the batch.
+        ledger: counts what becomes of them.
+        stop: says when shutdown begins.
+        timeout_s: seconds for all of it.
+        size_bytes: of the items, as they were put.
+        is_crowded: whether so much waits behind this batch that it may soon be too much.
+        on_sleep: called when it begins to sleep.
     """
 
-    def __init__(self, items: Sequence[T], ledger: Ledger, stop: Stop, timeout_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        items: Sequence[T],
+        ledger: Ledger,
+        stop: Stop,
+        timeout_s: float = math.inf,
+        *,
+        size_bytes: int = 0,
+        is_crowded: Callable[[], bool] = lambda: False,
+        on_sleep: Callable[[], object] = lambda: None,
+    ) -> None:
         self.items = items
         self.undecided = len(items)
         self.lost = 0  # dropped, for reasons other than the user's choice
-        self._ledger = ledger
+        self.failure: str | None = None  # why, in the latest case, an item has not arrived
+        self.ledger = ledger
+        self.size_bytes = size_bytes
+        self.is_crowded = is_crowded
+        self.asleep_until = -math.inf  # time.monotonic()
+        self._on_sleep = on_sleep
         self._stop = stop
         self._deadline = time.monotonic() + timeout_s
         self._lock = threading.RLock()
@@ -96,7 +121,17 @@ class Sending(Generic[T]):
         with self._lock:
             count = min(count, self.undecided)
             self.undecided -= count
-        self._ledger.export(count)
+        self.ledger.export(count)
+
+    def spooled(self, count: int) -> int:
+        """``count`` items are on disk, for later. Returns how many of them were still undecided, and so are counted."""
+        with self._lock:
+            count = min(count, self.undecided)
+            self.undecided -= count
+        if count:
+            self.failure = "spooled"
+        self.ledger.spool(count)
+        return count
 
     def dropped(self, drop: Drop) -> None:
         """``drop.count`` items will not arrive. A count of 0 only says that there was trouble."""
@@ -107,7 +142,8 @@ class Sending(Generic[T]):
             self.undecided -= count
             if drop.reason not in CHOSEN:
                 self.lost += count
-        self._ledger.drop(drop.reason, count, drop.detail)
+                self.failure = str(drop.reason)
+        self.ledger.drop(drop.reason, count, drop.detail)
 
     def finish(self, detail: str) -> None:
         """Counts what is still undecided as ``send_failed``; whatever is reported later is not counted."""
@@ -123,18 +159,30 @@ class Sending(Generic[T]):
         """Seconds that there are for all of it, ``math.inf`` while nobody shuts down."""
         return min(self._stop.time_left_s(), self._deadline - time.monotonic())
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
         """Sleeps before trying again.
+
+        Args:
+            seconds: at most.
+            until: asked every ``STEP_S``; when it says True, there is no reason to sleep any longer.
 
         Returns:
             False at once when there is not that much time left, and when woken because shutdown begins; else True.
         """
         if seconds >= self.time_left_s():
             return False
-        if self._stop.is_set():
-            time.sleep(seconds)
-            return True
-        return self._stop.wait(seconds)
+        end = self.asleep_until = time.monotonic() + seconds
+        self._on_sleep()
+        try:
+            while (left_s := end - time.monotonic()) > 0 and (until is None or not until()):
+                step_s = left_s if until is None else min(left_s, STEP_S)
+                if self._stop.is_set():
+                    time.sleep(step_s)
+                elif not self._stop.wait(step_s):
+                    return False
+        finally:
+            self.asleep_until = -math.inf
+        return True
 
 
 class Sender(Protocol[T]):
@@ -148,3 +196,23 @@ class Sender(Protocol[T]):
 
     def close(self) -> None:
         """Nothing more will come."""
+
+
+class Keeper(Protocol[T]):
+    """What keeps items that cannot be sent now, and sends them later by itself."""
+
+    def keep(self, sending: Sending[T]) -> None:
+        """Puts away, without sending, what is undecided of a batch. Called on the thread that shuts down, out of time.
+
+        ``Sender.send`` may be busy with the same batch on another thread, and may never have been called for it.
+        """
+
+    def arrived(self, timeout_s: float) -> bool:
+        """Waits until all that was put away in this process has been sent. Called on the thread that flushes.
+
+        Returns:
+            True if it was and none of it was lost since the last call. False also when it is certain that it will not be.
+        """
+
+    def finish(self, timeout_s: float) -> None:
+        """Sends what was put away, as long as that works and at most ``timeout_s`` seconds. Called before ``close``."""

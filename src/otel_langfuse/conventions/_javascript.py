@@ -23,6 +23,7 @@ _MAX_DEPTH = 200  # deeper values are cut: a hostile attribute must not exhaust 
 _SIXTEEN_DIGITS = re.compile(r"\d{16}")
 _INDEX = re.compile(r"(?:0|[1-9]\d{0,9})\Z")  # an integer-like key of an object, which JavaScript lists first
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
+_ONLY_TEXT = {str}
 _RADIX = {"0x": 16, "0o": 8, "0b": 2}
 _RADIX_DIGITS = {16: re.compile(r"[0-9a-fA-F]+\Z"), 8: re.compile(r"[0-7]+\Z"), 2: re.compile(r"[01]+\Z")}
 _LEADING_INTEGER = re.compile(r"\s*([+-]?\d+)", re.ASCII)
@@ -175,9 +176,11 @@ def stringify(value: Any) -> str:
     kind = type(value)
     if kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return str(value)
+    if kind is float and value - value == 0:  # neither NaN nor infinite
+        return number_text(value)
     if kind is bool:
         return "true" if value else "false"
-    if kind is list and all(type(item) is str for item in value):
+    if kind is list and set(map(type, value)) == _ONLY_TEXT:
         return _quoted(value)
     return _composite(value, 0)
 

@@ -50,7 +50,17 @@ def _shown(view: View, *, corrections: bool) -> dict[str, Any]:
         names = [name for name in names if not name.startswith(_OWN_PREFIX) and name not in _OWN_KEYS]
         if not names:
             return {}
-    return {"attributes": {name: value if type(value := attributes[name]) is str else js.stringify(value) for name in names}}
+    return {
+        "attributes": {
+            # whole numbers are in the range where both languages write them alike (_view.received)
+            name: value
+            if (kind := type(value := attributes[name])) is str
+            else str(value)
+            if kind is int
+            else js.stringify(value)
+            for name in names
+        }
+    }
 
 
 def user_metadata(attributes: Mapping[str, Any], entries: tuple[tuple[str, str, str], ...], whole: str) -> dict[str, Any]:

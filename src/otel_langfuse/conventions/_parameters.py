@@ -6,10 +6,9 @@ from typing import Any
 
 from otel_langfuse.conventions import _javascript as js
 
+_PLAIN = frozenset({str, int, float})
+
 
 def plain_parameters(parameters: Any) -> dict[str, Any]:
     """Text and numbers as they are, anything else as its JSON text: ``true`` is "true", null is "null"."""
-    return {
-        name: value if isinstance(value, (str, int, float)) and not isinstance(value, bool) else js.stringify(value)
-        for name, value in js.as_object(parameters).items()
-    }
+    return {name: value if type(value) in _PLAIN else js.stringify(value) for name, value in js.as_object(parameters).items()}

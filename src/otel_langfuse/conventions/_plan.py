@@ -94,17 +94,21 @@ class Index:
         return plan
 
     def _make(self, view: View, keys: frozenset[str], events: frozenset[str]) -> Plan:
-        def worth_asking(rule: Rule) -> bool:
-            if rule.scope is not None and rule.scope != view.scope.name:
-                return False
-            return (rule.claims is always and rule.scope is not None) or any(
+        def has_something_for(source: Source) -> bool:
+            return (
                 not source.looks
                 or not source.keys.isdisjoint(keys)
                 or not source.resource_keys.isdisjoint(view.resource.attributes)
                 or not source.events.isdisjoint(events)
                 or any(key.startswith(some) for some in source.prefixes for key in keys)
-                for source in rule.sets.values()
             )
+
+        def worth_asking(rule: Rule) -> bool:
+            if rule.scope is not None and rule.scope != view.scope.name:
+                return False
+            if rule.when is not None and not has_something_for(rule.when):
+                return False
+            return (rule.claims is always and rule.scope is not None) or any(map(has_something_for, rule.sets.values()))
 
         rules = tuple((group, tuple(filter(worth_asking, ranked))) for group, ranked in self._ranked)
         groups = {some for _, asked in rules for rule in asked for source in _sources(rule) for some in source.prefixes}

@@ -142,6 +142,7 @@ def _is_fine(observation: Observation) -> bool:
         and "total_tokens" not in observation.usage_details
         and not observation.cost_details
         and type(observation.trace.name) in _TEXT
+        and type(observation.trace.release) in _TEXT
         and len(observation.trace.name or "") <= MAX_TRACE_NAME
     )
 
@@ -171,8 +172,8 @@ def _mended(observation: Observation) -> Observation:
 
 
 def _repaired_trace(observation: Observation) -> Any:
-    """Names of traces are text of at most 1,000 characters (mapping.md 16)."""
-    name = observation.trace.name
-    if name is None or (isinstance(name, str) and len(name) <= MAX_TRACE_NAME):
-        return None
-    return observation.trace._replace(name=(_text_only(name) or (name,))[0][:MAX_TRACE_NAME])
+    """Names of traces are text of at most 1,000 characters, releases text (mapping.md 16)."""
+    name, release = observation.trace.name, observation.trace.release
+    fine_name = (_text_only(name) or (name,))[0]
+    fine = {"name": fine_name and fine_name[:MAX_TRACE_NAME], "release": (_text_only(release) or (release,))[0]}
+    return None if fine == {"name": name, "release": release} else observation.trace._replace(**fine)

@@ -13,6 +13,8 @@ from otel_langfuse.conventions._nested import nested_object
 from otel_langfuse.conventions._rule import Source
 from otel_langfuse.conventions._view import View
 
+_CONTAINERS = frozenset({list, dict})  # which JavaScript calls true, empty ones too
+
 
 def attr(key: str) -> Source:
     """The attribute, unless it is null (JavaScript's ``a ?? b``)."""
@@ -24,7 +26,7 @@ def filled(key: str) -> Source:
 
     def read(view: View) -> Any:
         value = view.attributes.get(key)
-        return value if js.truthy(value) else None
+        return value if value or type(value) in _CONTAINERS else None
 
     return Source(read, keys=frozenset({key}))
 
@@ -65,12 +67,30 @@ def first(*sources: Source) -> Source:
 
 def first_attr(*keys: str) -> Source:
     """``first(attr(a), attr(b) ...)``, in one look."""
-    return first(*(attr(key) for key in keys))
+
+    def read(view: View) -> Any:
+        attributes = view.attributes
+        for key in keys:
+            value = attributes.get(key)
+            if value is not None:
+                return value
+        return None
+
+    return Source(read, keys=frozenset(keys))
 
 
 def first_filled(*keys: str) -> Source:
     """``first(filled(a), filled(b) ...)``, in one look."""
-    return first(*(filled(key) for key in keys))
+
+    def read(view: View) -> Any:
+        attributes = view.attributes
+        for key in keys:
+            value = attributes.get(key)
+            if value or type(value) in _CONTAINERS:
+                return value
+        return None
+
+    return Source(read, keys=frozenset(keys))
 
 
 def json_attr(key: str) -> Source:

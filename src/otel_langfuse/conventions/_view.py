@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from otel_langfuse.conventions._plan import Plan
 
 _PLAIN = frozenset({str, bool})
+_MAX = js.MAX_SAFE_INTEGER
 ReadContent = Callable[["View"], tuple[Any, Any]]
 
 
@@ -89,7 +90,9 @@ def _base64(value: bytes) -> str:
 def received_attributes(attributes: Attributes, *, plain: bool = False) -> dict[str, Any]:
     """``received`` for every attribute. ``__proto__`` vanishes, as it does in a JavaScript object (mapping.md 1.2)."""
     return {
-        key: value if type(value) is str else received(value, plain=plain)
+        key: value
+        if (kind := type(value)) in _PLAIN or (kind is int and -_MAX <= value <= _MAX)
+        else received(value, plain=plain)
         for key, value in attributes.items()
         if key != "__proto__"
     }

@@ -139,10 +139,6 @@ def _instructions_alone(view: View) -> Any:
     return js.stringify([system_message(attributes[SYSTEM_INSTRUCTIONS])])
 
 
-def _has_flat_messages(view: View) -> bool:
-    return any(name.startswith(("gen_ai.prompt.", "gen_ai.completion.")) for name in view.attributes)
-
-
 def _spelled(view: View, counts: dict[str, Any] | None) -> dict[str, Any] | None:
     """Counts under names that the server knows; None where they are already."""
     if not counts:
@@ -317,7 +313,7 @@ CONVENTION = Convention(
         ),
         Rule(
             "corrections/io/messages_over_flat",
-            when=seen(_has_flat_messages),
+            when=under("gen_ai.prompt.", "gen_ai.completion."),
             sets={
                 "input": seen(lambda view: messages(view.attributes)[0], attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),
                 "output": seen(lambda view: messages(view.attributes)[1], attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from otel_langfuse.model import Attributes, Resource, Scope, Span, SpanEvent, SpanLink
 
-from ._repair import INT64, ROOM, repaired, repaired_attributes, text
+from ._protobuf import check_ids
+from ._repair import INT64, ROOM, UINT32, fits, repaired, repaired_attributes, text, within
 
 
 def to_json(spans: Iterable[Span]) -> bytes:
@@ -23,15 +24,66 @@ def to_json(spans: Iterable[Span]) -> bytes:
     """
     spans = list(spans)
     try:
-        return orjson.dumps(_json_request(spans))
+        return _request((span, _json_span(span)) for span in spans)
     except (TypeError, KeyError, RecursionError):
-        return orjson.dumps(_json_request(list(map(repaired, spans))))
+        return _request((span, _json_span(repaired(span))) for span in spans)
 
 
-def _json_request(spans: Sequence[Span]) -> dict[str, Any]:
+def span_json(span: Span) -> bytes:
+    """One span as OTLP/JSON, repaired if need be.
+
+    Raises:
+        NoIdError: One of its ids is not hex of 16 or 8 bytes.
+        Exception: Whatever else cannot be repaired.
+    """
+    try:
+        check_ids(span)
+        if fits(span):
+            return orjson.dumps(_json_span(span))
+    except Exception:  # noqa: BLE001, S110 - whatever it is, what cannot be repaired fails again
+        pass
+    span = repaired(span)
+    check_ids(span)
+    return orjson.dumps(_json_span(span))
+
+
+def packs(made: Sequence[tuple[Span, bytes]], max_bytes: int) -> Iterator[tuple[list[Span], bytes]]:
+    """Requests within the limit, from what ``span_json`` made of each span, in order; a larger span stands alone."""
+    sizes: dict[Any, int] = {}
+    pack: list[tuple[Span, bytes]] = []
+    inside: set[Any] = set()
+    total = 0
+    for span, body in made:
+        around = _around(span, sizes)
+        more = len(body) + 1 + sum(size for key, size in around if key not in inside)
+        if pack and total + more + _REQUEST_BYTES > max_bytes:
+            yield [one for one, _ in pack], _request((one, orjson.Fragment(text)) for one, text in pack)
+            pack, inside, total = [], set(), 0
+            more = len(body) + 1 + sum(size for _, size in around)
+        pack.append((span, body))
+        inside.update(key for key, _ in around)
+        total += more
+    if pack:
+        yield [one for one, _ in pack], _request((one, orjson.Fragment(text)) for one, text in pack)
+
+
+_REQUEST_BYTES = len(b'{"resourceSpans":[]}')
+
+
+def _around(span: Span, sizes: dict[Any, int]) -> tuple[tuple[Any, int], tuple[Any, int]]:
+    """Resource and scope of a span by their identity, and at most what each adds to a request."""
+    resource, scope = id(span.resource), (id(span.resource), id(span.scope))
+    if scope not in sizes:
+        sizes[resource] = len(orjson.dumps(_json_resource(span.resource))) + 1
+        sizes[scope] = len(orjson.dumps(_json_scope(span.scope, []))) + 1
+    return (resource, sizes[resource]), (scope, sizes[scope])
+
+
+def _request(made: Iterable[tuple[Span, Any]]) -> bytes:
+    """The whole, from spans and what stands in it for each."""
     resources: dict[int, dict[str, Any]] = {}
-    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for span in spans:
+    groups: dict[tuple[int, int], list[Any]] = {}
+    for span, body in made:
         key = id(span.resource), id(span.scope)
         group = groups.get(key)
         if group is None:
@@ -40,8 +92,8 @@ def _json_request(spans: Sequence[Span]) -> dict[str, Any]:
                 entry = resources[key[0]] = _json_resource(span.resource)
             group = groups[key] = []
             entry["scopeSpans"].append(_json_scope(span.scope, group))
-        group.append(_json_span(span))
-    return {"resourceSpans": list(resources.values())}
+        group.append(body)
+    return orjson.dumps({"resourceSpans": list(resources.values())})
 
 
 def _json_resource(resource: Resource) -> dict[str, Any]:
@@ -49,14 +101,14 @@ def _json_resource(resource: Resource) -> dict[str, Any]:
     return _with(entry, schemaUrl=text(resource.schema_url))
 
 
-def _json_scope(scope: Scope, spans: list[dict[str, Any]]) -> dict[str, Any]:
+def _json_scope(scope: Scope, spans: list[Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     if scope.name is not None:
         made["name"] = text(scope.name)
     if scope.version is not None:
         made["version"] = text(scope.version)
     if scope.dropped_attributes_count is not None:
-        made["droppedAttributesCount"] = scope.dropped_attributes_count
+        made["droppedAttributesCount"] = within(scope.dropped_attributes_count, UINT32)
     made = _with(made, attributes=_json_attributes(repaired_attributes(scope.attributes)))
     return _with({"scope": made, "spans": spans}, schemaUrl=text(scope.schema_url))
 

@@ -54,6 +54,21 @@ def put_span(into: Any, span: Span) -> None:
         into.dropped_links_count = span.dropped_links_count
 
 
+def check_ids(span: Span) -> None:
+    """Nothing, unless an id is such as ``put_span`` refuses: for OTLP/JSON, where any text would do as an id.
+
+    Raises:
+        NoIdError: One of its ids, or of its links' ids, is not hex of 16 or 8 bytes.
+    """
+    _id_bytes(span.trace_id, 16)
+    _id_bytes(span.span_id, 8)
+    if span.parent_span_id is not None:
+        _id_bytes(span.parent_span_id, 8)
+    for link in span.links:
+        _id_bytes(link.trace_id, 16)
+        _id_bytes(link.span_id, 8)
+
+
 def _id_bytes(digits: str, size: int) -> bytes:
     try:
         raw = bytes.fromhex(digits)  # which also takes spaces: hence both lengths

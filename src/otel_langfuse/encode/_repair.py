@@ -10,6 +10,7 @@ import orjson
 from otel_langfuse.model import Attributes, Span, SpanEvent, SpanLink
 
 INT64 = range(-(2**63), 2**63)
+INT32 = range(-(2**31), 2**31)
 UINT64 = range(2**64)
 UINT32 = range(2**32)
 ROOM = 93
@@ -54,6 +55,22 @@ def _repaired_link(link: SpanLink) -> SpanLink:
         attributes=repaired_attributes(link.attributes),
         dropped_attributes_count=within(link.dropped_attributes_count, UINT32),
         flags=within(link.flags, UINT32),
+    )
+
+
+def fits(span: Span) -> bool:
+    """Whether all but its ids and attributes is such as OTLP can hold. For JSON, which would hold anything."""
+    times = [span.start_time_unix_nano or 0, span.end_time_unix_nano or 0, *(event.time_unix_nano for event in span.events)]
+    counts = [span.flags, span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count]
+    counts += [event.dropped_attributes_count for event in span.events]
+    counts += [count for link in span.links for count in (link.dropped_attributes_count, link.flags)]
+    texts = [span.name, span.trace_state, span.status_message or "", *(event.name for event in span.events)]
+    texts += [link.trace_state for link in span.links]
+    return (
+        all(type(time) is int and time in UINT64 for time in times)
+        and all(type(count) is int and count in UINT32 for count in counts)
+        and all(isinstance(number, int) and number in INT32 for number in (span.kind, span.status_code))
+        and all(type(text) is str for text in texts)
     )
 
 

@@ -14,6 +14,9 @@ from otel_langfuse.conventions._javascript import iso_time
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Observation, Request
 
+from .cut import cut_event
+
+_MAX_CUTS = 4
 _ENVELOPE = b'{"batch":['
 _END = b"]}"
 
@@ -38,15 +41,19 @@ def events(
     ``now`` is the envelope timestamp of observations' events (ISO 8601). ``seen`` holds ids of traces that already exist;
     ids are added to it. A trace gets an event from each root span, from each span that updates it, and from the first span
     seen of it, the last kind only while no other one of the batch tells more (mapping.md 2.4).
-    With ``corrections`` the nanoseconds of start and end, which the server cuts to milliseconds, are kept in the metadata.
+    With ``corrections`` a span that tells of its trace what another of the batch has told gets none for it, and the
+    nanoseconds of start and end, which the server cuts to milliseconds, are kept in the metadata.
     """
     known: MutableSet[str] = set() if seen is None else seen
     listed: list[tuple[str | None, dict[str, Any]]] = []
     told: set[str] = set()
+    updates: set[tuple[Any, ...]] = set()
     for observation in observations:
         trace_id = observation.trace_id
         full = observation.is_root or observation.updates_trace
-        if full or trace_id not in known:
+        if corrections and full and _is_told(observation, updates):
+            known.add(trace_id)
+        elif full or trace_id not in known:
             listed.append((None if full else trace_id, _trace_event(observation, now)))
         known.add(trace_id)
         if full:
@@ -64,8 +71,9 @@ def requests(
     now: str,
     seen: MutableSet[str] | None = None,
 ) -> tuple[list[Request], list[Drop]]:
-    """Requests of at most ``max_request_bytes`` each. An event that alone is larger, or has no JSON form, is dropped.
+    """Requests of at most ``max_request_bytes`` each. Of an event that alone is larger, the largest values are cut.
 
+    One that has no JSON form is dropped; a ``Drop`` of nothing says that one was cut.
     ``Request.items`` are ``Event`` values; ``request`` makes a request of some of them again.
     """
     encoded: list[Event] = []
@@ -74,16 +82,34 @@ def requests(
         body, drop = _encoded(event, max_request_bytes)
         if drop is not None:
             drops.append(drop)
-        else:
-            is_trace = event["type"] == "trace-create"
-            encoded.append(Event(event["id"], None if is_trace else event["body"]["id"], body))
+        if body:
+            encoded.append(_event(event, body))
     return [request(chunk, url=url, headers=headers) for chunk in _chunks(encoded, max_request_bytes)], drops
 
 
 def request(items: Sequence[Event], *, url: str, headers: Mapping[str, str]) -> Request:
     """One request that carries the events. Not compressed: the route does not inflate (api.md 1.4)."""
-    body = _ENVELOPE + b",".join(item.body for item in items) + _END
+    body = b"".join((_ENVELOPE, b",".join([item.body for item in items]), _END))
     return Request("ingestion", url, {**headers, "Content-Type": "application/json"}, body, items)
+
+
+def items_of(body: bytes) -> list[Event]:
+    """The items of a request that was made here, from its body.
+
+    Raises:
+        Exception: It is none.
+    """
+    return [_event(event, orjson.dumps(event)) for event in orjson.loads(body)["batch"]]
+
+
+def smaller(item: Event, max_bytes: int) -> Event | None:
+    """The event with its largest values cut, so that it alone makes a request of ``max_bytes``; None if it cannot."""
+    body = _cut(orjson.loads(item.body), max_bytes)
+    return None if body is None else item._replace(body=body)
+
+
+def _event(event: Mapping[str, Any], body: bytes) -> Event:
+    return Event(event["id"], None if event["type"] == "trace-create" else event["body"]["id"], body)
 
 
 def _encoded(event: dict[str, Any], max_request_bytes: int) -> tuple[bytes, Drop | None]:
@@ -92,10 +118,23 @@ def _encoded(event: dict[str, Any], max_request_bytes: int) -> tuple[bytes, Drop
         body = _dumps(event)
     except (TypeError, ValueError, RecursionError) as error:
         return b"", Drop(DropReason.UNREADABLE, lost, f"{event['type']} has no JSON form: {type(error).__name__}")
-    if len(body) + len(_ENVELOPE) + len(_END) > max_request_bytes:
-        detail = f"{event['type']} of {len(body)} bytes is over the limit of {max_request_bytes} bytes a request"
+    if len(body) + len(_ENVELOPE) + len(_END) <= max_request_bytes:
+        return body, None
+    cut = _cut(event, max_request_bytes)
+    detail = f"{event['type']} of {len(body)} bytes is over the limit of {max_request_bytes} bytes a request"
+    if cut is None:
         return b"", Drop(DropReason.TOO_LARGE, lost, detail)
-    return body, None
+    return cut, Drop(DropReason.TOO_LARGE, 0, f"{detail}: its largest values are cut")
+
+
+def _cut(event: dict[str, Any], max_request_bytes: int) -> bytes | None:
+    limit = aim = max_request_bytes - len(_ENVELOPE) - len(_END)
+    for _ in range(_MAX_CUTS):
+        body = _dumps(cut_event(event, aim))
+        if len(body) <= limit:
+            return body
+        aim = aim * limit // len(body) * 9 // 10  # JSON may need six bytes for one
+    return None
 
 
 def _dumps(event: dict[str, Any]) -> bytes:
@@ -130,6 +169,25 @@ def _chunks(encoded: Iterable[Event], max_request_bytes: int) -> Iterable[list[E
         size += len(event.body) + 1
     if chunk:
         yield chunk
+
+
+def _is_told(observation: Observation, updates: set[tuple[Any, ...]]) -> bool:
+    """Whether the batch has said about the trace all that this observation would; what it says is added.
+
+    Only of what is below the root, and holds no name, input, output or metadata of its own for the trace: the server merges
+    updates field by field, so that saying the same again changes nothing (mapping.md 2.5).
+    """
+    trace = observation.trace
+    tags = tuple(trace.tags)
+    said = (observation.trace_id, trace.user_id, trace.session_id, trace.release, trace.public, tags, observation.version)
+    is_plain = trace.name is None and trace.input is None and trace.output is None and len(trace.metadata) == _ORIGIN_ONLY
+    if not observation.is_root and is_plain and said in updates:
+        return True
+    updates.add(said)
+    return False
+
+
+_ORIGIN_ONLY = 2  # resourceAttributes and scope
 
 
 def _time(edge: int | None, other: int | None, now: str) -> str:
@@ -191,9 +249,10 @@ def _observation_event(observation: Observation, now: str, *, corrections: bool)
 
 
 def _with_nanoseconds(observation: Observation) -> Mapping[str, Any]:
-    edges = {
-        "startTimeUnixNano": observation.start_time_unix_nano,
-        "endTimeUnixNano": observation.end_time_unix_nano,
-    }
-    cut = {name: str(value) for name, value in edges.items() if value is not None and value % 1_000_000}
-    return {**observation.metadata, **cut} if cut else observation.metadata
+    start, end = observation.start_time_unix_nano, observation.end_time_unix_nano
+    metadata = {**observation.metadata}
+    if start is not None and start % 1_000_000:
+        metadata["startTimeUnixNano"] = str(start)
+    if end is not None and end % 1_000_000:
+        metadata["endTimeUnixNano"] = str(end)
+    return metadata

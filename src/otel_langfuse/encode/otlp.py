@@ -1,4 +1,4 @@
-"""Spans -> OTLP requests (protobuf) and OTLP/JSON. Pure.
+"""Spans -> OTLP requests: protobuf over HTTP, JSON over HTTP, or gRPC. Pure.
 
 Message for message what the stock encoder makes, at a quarter of its cost: that one builds each message from keyword
 arguments, which copies it once for every message around it, and hashes the resource, as JSON, for each span. Here
@@ -11,7 +11,7 @@ repaired, an integer beyond 64 bits is sent as its decimal text, an unknown obje
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
@@ -20,14 +20,28 @@ from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request, Span
 
 from ._gzip import gzip
-from ._otlp_json import to_json
+from ._otlp_json import packs, span_json, to_json
 from ._protobuf import NoIdError, put_resource, put_scope, put_span
 from ._repair import repaired
 
-__all__ = ["Compression", "requests", "to_json", "to_protobuf"]
+__all__ = ["GRPC_PATH", "Compression", "Protocol", "requests", "to_json", "to_protobuf"]
 
 Compression: TypeAlias = Literal["gzip", "none"]
+Protocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc"]
 
+GRPC_PATH: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+"""The method's path: what stands in the URL of a gRPC request after the host."""
+
+_CONTENT_TYPES: Final[Mapping[Protocol, str]] = {
+    "http/protobuf": "application/x-protobuf",
+    "http/json": "application/json",
+    "grpc": "application/grpc",
+}
+_ENCODING: Final[Mapping[Protocol, str]] = {
+    "http/protobuf": "Content-Encoding",
+    "http/json": "Content-Encoding",
+    "grpc": "grpc-encoding",  # it is the transport that compresses then, as the message's frame says whether it is
+}
 
 _FRAME_BYTES = 6
 """At most what a tag and a length add to a message of up to 2 GiB."""
@@ -48,8 +62,9 @@ def requests(
     headers: Mapping[str, str],
     max_request_bytes: int,
     compression: Compression = "gzip",
+    protocol: Protocol = "http/protobuf",
 ) -> tuple[list[Request], list[Drop]]:
-    """Encode spans as OTLP/HTTP requests with protobuf bodies (https://opentelemetry.io/docs/specs/otlp/#otlphttp).
+    """Encode spans as OTLP requests (https://opentelemetry.io/docs/specs/otlp/).
 
     Args:
         spans: Within a request, those of one ``Resource`` object, then those of one ``Scope`` object, stand together.
@@ -58,27 +73,48 @@ def requests(
         max_request_bytes: The limit of a body before compression. A single span that is larger is sent alone: whether
             it is too large is for the server to say (413).
         compression: ``gzip`` or ``none``.
+        protocol: ``http/protobuf``, ``http/json`` or ``grpc``. With gRPC the body is the bare message, and a header
+            ``grpc-encoding`` asks the transport to compress it.
 
     Returns:
         The requests, whose ``items`` are their spans, and one ``Drop`` (unreadable) for each span that has no OTLP
         form, because an id is not hex of 16 or 8 bytes.
     """
     drops: list[Drop] = []
-    whole = _encode(spans, drops)
-    headers = {name: value for name, value in headers.items() if name.lower() not in ("content-type", "content-encoding")}
-    headers["Content-Type"] = "application/x-protobuf"
+    headers = {name: value for name, value in headers.items() if name.lower() not in _OURS}
+    headers["Content-Type"] = _CONTENT_TYPES[protocol]
     if compression == "gzip":
-        headers["Content-Encoding"] = "gzip"
+        headers[_ENCODING[protocol]] = "gzip"
+    compressed = compression == "gzip" and protocol != "grpc"
 
     def request(items: list[Span], body: bytes) -> Request:
-        return Request("otlp", url, headers, gzip(body) if compression == "gzip" else body, items)
+        return Request("otlp", url, headers, gzip(body) if compressed else body, items)
 
+    bodies = _json_bodies if protocol == "http/json" else _protobuf_bodies
+    return [request(items, body) for items, body in bodies(spans, max_request_bytes, drops)], drops
+
+
+_OURS: Final = frozenset({"content-type", "content-encoding", "grpc-encoding"})
+
+
+def _json_bodies(spans: Sequence[Span], max_bytes: int, drops: list[Drop]) -> Iterator[tuple[list[Span], bytes]]:
+    made: list[tuple[Span, bytes]] = []
+    for span in spans:
+        try:
+            made.append((span, span_json(span)))
+        except Exception as error:  # noqa: BLE001, PERF203 - whatever is wrong with one span costs its neighbours nothing
+            drops.append(_unreadable(error))
+    return packs(made, max_bytes)
+
+
+def _protobuf_bodies(spans: Sequence[Span], max_bytes: int, drops: list[Drop]) -> Iterator[tuple[list[Span], bytes]]:
+    whole = _encode(spans, drops)
     body = whole.request.SerializeToString()
-    if len(body) <= max_request_bytes or len(whole.sent) < 2:
-        return [request(whole.sent, body)] if whole.sent else [], drops
-    packs = list(_packs(whole, max_request_bytes))
+    if len(body) <= max_bytes or len(whole.sent) < 2:
+        return iter([(whole.sent, body)] if whole.sent else [])
+    lists = list(_packs(whole, max_bytes))
     del whole, body  # they may be large, and what follows is as large again
-    return [request(pack, to_protobuf(pack)) for pack in packs], drops
+    return ((pack, to_protobuf(pack)) for pack in lists)
 
 
 def to_protobuf(spans: Iterable[Span]) -> bytes:
@@ -118,10 +154,14 @@ def _add(group: ScopeSpans, span: Span, drops: list[Drop]) -> bool:
         put_span(group.spans.add(), repaired(span))
     except Exception as error:  # noqa: BLE001 - as above
         del group.spans[-1]
-        reason = str(error) if isinstance(error, NoIdError) else f"{type(error).__name__} while encoding a span"
-        drops.append(Drop(DropReason.UNREADABLE, 1, reason))
+        drops.append(_unreadable(error))
         return False
     return True
+
+
+def _unreadable(error: Exception) -> Drop:
+    detail = str(error) if isinstance(error, NoIdError) else f"{type(error).__name__} while encoding a span"
+    return Drop(DropReason.UNREADABLE, 1, detail)
 
 
 def _packs(whole: _Encoded, max_bytes: int) -> Iterator[list[Span]]:

@@ -9,7 +9,8 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_langfuse.batch import Sending, Stop
+from otel_langfuse import meters
+from otel_langfuse.batch import SHUTDOWN_TIMEOUT_S, Sending, Stop
 from otel_langfuse.errors import DropReason
 from otel_langfuse.model import Span, Stats
 from otel_langfuse.pipeline.mask import Mask, Masked, checked
@@ -37,6 +38,7 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         self._timeout_s = timeout_s
         self._ledger = Ledger(name=name)
         self._stop = Stop()
+        self._component: meters.Component | None = None
 
     @abc.abstractmethod
     def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
@@ -50,31 +52,57 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         """Sends finished SDK spans, on the caller's thread; never raises.
 
         Returns:
-            SUCCESS only if all of them have arrived. What was lost, and why, is in ``stats()``.
+            SUCCESS only if all of them have arrived, or are in the spool. What was lost, and why, is in ``stats()``.
         """
         self._ledger.start(len(spans))
         if self._stop.is_set():
             self._ledger.drop(DropReason.AFTER_SHUTDOWN, len(spans))
             return SpanExportResult.FAILURE
         sending = Sending(spans, self._ledger, self._stop, self._timeout_s)
+        if self._component is None:  # behind our processor, that has one
+            self._component = meters.Component(self._account, address=self.name)
         try:
-            with suppressed():
+            with suppressed(), self._component.timed(sending):
                 self.deliver(prepared(spans, None, self.mask, sending, self._ledger), sending)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             sending.finish(f"{type(error).__name__} while exporting")
         sending.finish("left undecided")
         return SpanExportResult.FAILURE if sending.lost else SpanExportResult.SUCCESS
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - nothing is kept back
-        """True: ``export`` keeps nothing back."""
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a spool. Without one, the three methods that follow have nothing to do."""
+        return False
+
+    def keep(self, sending: Sending[Any], spans: Callable[[], Sequence[Span]]) -> None:
+        """Puts away what is undecided of a batch whose spans ``spans`` prepares; see ``batch.Keeper``."""
+
+    def arrived(self, timeout_s: float) -> bool:  # noqa: ARG002 - nothing is put away
+        """Waits until what was put away has been sent; see ``batch.Keeper``."""
         return True
 
-    def shutdown(self, timeout_millis: float = 30_000) -> None:  # noqa: ARG002 - it does not wait
-        """Ends it. An ``export`` that waits to try again, on another thread, gives up at once."""
+    def finish(self, timeout_s: float) -> None:
+        """Sends what was put away, as long as that works; see ``batch.Keeper``."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """True, because ``export`` keeps nothing back; with a spool, whether all that was put there has been sent by then."""
+        return self.arrived(timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Ends it. An ``export`` that waits to try again, on another thread, gives up at once.
+
+        With a spool, what is in it is sent as long as that works, for at most ``SHUTDOWN_TIMEOUT_S`` seconds.
+        """
         if not self._stop.is_set():
             self._stop.within(0)
+            self.finish(min(timeout_millis / 1000, SHUTDOWN_TIMEOUT_S))
             self.close()
             self._ledger.report_rest()
+
+    def _account(self) -> meters.Account:
+        stats = self.stats()
+        on_their_way = stats.started - stats.exported - sum(stats.dropped.values()) - stats.spooled
+        return meters.Account(stats._replace(queued=on_their_way))
 
     def stats(self) -> Stats:
         """What ``export`` was given and what became of it. Behind our processor, its ``stats()`` counts."""

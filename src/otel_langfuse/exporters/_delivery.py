@@ -1,22 +1,27 @@
-"""The one loop that all network exporters share: send, decide, then wait, split or give up."""
+"""The one loop that all network exporters share: send, decide, then wait, split, cut or give up."""
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from otel_langfuse import retry
+from otel_langfuse import threads as threading  # the operating system's, also under gevent
 from otel_langfuse.batch import Sending
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request
-from otel_langfuse.prepare import Target, again, count_spans
+from otel_langfuse.prepare import Target, again, count_spans, smaller
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
 
 LONG_WAIT_S: Final = 2.0
 """The first wait for a request is logged if it is longer than this; each further one is, as far as the log is not full of it."""
+
+REFUSED_LOG_INTERVAL_S: Final = 3600.0
+"""That the destination refuses our keys is said this often: it is clear from the first time on."""
 
 MAX_FUTILE_SPLITS: Final = 24
 """Requests refused as a whole, one after the other and none taken, after which the rest is given up: the fault is not in
@@ -25,6 +30,73 @@ one span. To isolate the first bad one of 512 takes nine."""
 MAX_SPLITS: Final = 200
 """Requests refused as a whole, while others are taken, after which the rest of the batch is given up."""
 
+Waiting: TypeAlias = "retry.Wait | retry.Partly"
+
+
+class Account(Protocol):
+    """What is told the fate of every span."""
+
+    def exported(self, count: int) -> None:
+        """``count`` spans have arrived."""
+
+    def dropped(self, drop: Drop) -> None:
+        """``drop.count`` spans will not."""
+
+    def time_left_s(self) -> float:
+        """Seconds that there are for all of it."""
+
+
+class Left(NamedTuple):
+    """A request that was not delivered, and its spans not reported; and why, and what its spans are dropped for."""
+
+    request: Request
+    detail: str
+    reason: DropReason = DropReason.SEND_FAILED
+
+
+class Patience(Protocol):
+    """How long somebody waits for a destination."""
+
+    def wait(self, decision: Waiting) -> bool:
+        """Sleeps before a request is sent again. False: it is not, it is left."""
+
+    def goes_on(self) -> bool:
+        """Whether the requests that follow one that was left are to be sent; else they are left, too."""
+
+    def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
+        """Seconds for one request, of those that there are by the settings, and for everything."""
+
+    def answered(self) -> None:
+        """The destination has taken a request, or has said that it never will: it works."""
+
+
+class InMemory:
+    """The patience of who has no spool: as long as there is time."""
+
+    def __init__(self, sending: Sending[Any]) -> None:
+        self._sending = sending
+        self._is_last = False
+
+    def wait(self, decision: Waiting) -> bool:
+        """Sleeps. When shutdown wakes it, or there is no time to sleep, once more True: there may be no other process."""
+        if self._sending.wait(decision.seconds):
+            return True
+        if self._is_last or not self._sending.stopping:
+            return False
+        self._is_last = True
+        return True
+
+    def goes_on(self) -> bool:
+        """Yes: each gets its chance."""
+        return True
+
+    def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
+        """All that there is."""
+        return min(timeout_s, left_s)
+
+    def answered(self) -> None:
+        """Is no news."""
+
 
 class Delivery:
     """Delivers one batch's requests, on the thread that calls ``run``.
@@ -32,7 +104,8 @@ class Delivery:
     Args:
         target: what the requests were made for; halves are encoded for it again.
         transport: sends.
-        sending: gets the fate of every span, and says how much time there is.
+        account: gets the fate of every span but those of what is left, and says how much time there is.
+        patience: waits.
         timeout_s: seconds for one request.
         ledger: notes that a destination makes us wait.
         clock: seconds since 1970.
@@ -43,68 +116,112 @@ class Delivery:
         self,
         target: Target,
         transport: Transport,
-        sending: Sending[Any],
+        account: Account,
+        patience: Patience,
+        *,
         timeout_s: float,
         ledger: Ledger,
-        *,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._target = target
         self._transport = transport
-        self._sending = sending
+        self._account = account
+        self._patience = patience
         self._timeout_s = timeout_s
         self._ledger = ledger
         self._clock = clock
         self._jitter = jitter
+        self._lock = threading.Lock()  # held while something is decided, so that it is decided once
+        self._todo: list[Request] = []  # in reverse
+        self._current: Request | None = None
+        self._left: list[Left] = []
+        self._taken_away = False
         self._splits = 0
         self._taken = 0
 
-    def run(self, requests: Sequence[Request]) -> None:
-        """Delivers them in order. Every span that they carry is reported to ``sending``."""
-        todo = list(reversed(requests))
-        while todo:
-            todo.extend(reversed(self._deliver(todo.pop())))
+    def run(self, requests: Sequence[Request], attempt: int = 0) -> list[Left]:
+        """Delivers them in order.
 
-    def _deliver(self, request: Request) -> list[Request]:
-        """Delivers one request, however often it must be sent, and returns the halves that are to be sent instead."""
-        attempt = 0
-        last_call = False
-        while (left_s := self._sending.time_left_s()) > 0:
-            response = self._transport.send(request, min(self._timeout_s, left_s))
+        Args:
+            requests: with all that is to be delivered.
+            attempt: how often the first of them was sent before.
+
+        Returns:
+            What is left, in order. The fate of every other span was reported.
+        """
+        with self._lock:
+            self._todo = list(reversed(requests))
+        while (request := self._next()) is not None:
+            if self._left and not self._patience.goes_on():
+                self._leave(request, self._left[-1].detail, self._left[-1].reason)
+                continue
+            self._deliver(request, attempt)
+            attempt = 0
+        return self._left
+
+    def take_away(self) -> list[Request]:
+        """What is undecided, from another thread: nothing of it is reported, sent again or left here any more."""
+        with self._lock:
+            self._taken_away = True
+            current = [] if self._current is None else [self._current]
+            return [*current, *reversed(self._todo), *(left.request for left in self._left)]
+
+    def _next(self) -> Request | None:
+        with self._lock:
+            self._current = None if self._taken_away or not self._todo else self._todo.pop()
+            if self._taken_away:
+                self._left = []
+            return self._current
+
+    def _deliver(self, request: Request, attempt: int) -> None:
+        """Delivers one request, however often it must be sent, or leaves it, or puts its parts before the others."""
+        while (left_s := self._account.time_left_s()) > 0:
+            response = self._transport.send(request, self._patience.request_timeout_s(self._timeout_s, left_s))
             decision = retry.decide(request, response, attempt=attempt, now=self._clock(), jitter=self._jitter())
-            if isinstance(decision, retry.Done):
-                self._done(request.items, decision)
-                return []
-            if isinstance(decision, retry.GiveUp):
-                self._drop(decision.reason, request.items, decision.detail)
-                return []
-            if isinstance(decision, retry.Split):
-                return self._halves(request.items, decision)
-            if isinstance(decision, retry.Partly):
-                rest = self._partly(request.items, decision)
-                if rest is None:
-                    return []
-                request = rest
+            if not isinstance(decision, retry.Wait):
+                self._patience.answered()
+            with self._lock:
+                if self._taken_away:
+                    return
+                rest = self._current = self._decided(request, decision)
+            if rest is None or not isinstance(decision, (retry.Wait, retry.Partly)):
+                return
+            request = rest
             attempt += 1
-            if attempt > 1 or decision.seconds > LONG_WAIT_S:  # what passes at once is no news
-                self._note(decision)
-            if not self._sending.wait(decision.seconds):
-                # Shutdown woke us, or the wait would outlast it: one more try, because there may be no other process.
-                if last_call or not self._sending.stopping:
-                    self._drop(DropReason.SEND_FAILED, request.items, decision.detail)
-                    return []
-                last_call = True
-        self._drop(DropReason.SEND_FAILED, request.items, "the time is over")
-        return []
+            self._note(decision, attempt)
+            if not self._patience.wait(decision):
+                self._leave(request, decision.detail, decision.reason if isinstance(decision, retry.Wait) else None)
+                return
+        self._leave(request, "the time is over")
+
+    def _decided(self, request: Request, decision: retry.Decision) -> Request | None:
+        """Reports what is decided, and returns the request with what is not."""
+        if isinstance(decision, retry.Done):
+            self._done(request.items, decision)
+        elif isinstance(decision, retry.GiveUp):
+            self._drop(decision.reason, request.items, decision.detail)
+        elif isinstance(decision, retry.Split):
+            self._todo.extend(reversed(self._parts(request.items, decision)))
+        elif isinstance(decision, retry.Partly):
+            return self._partly(request.items, decision)
+        else:
+            return request
+        return None
+
+    def _leave(self, request: Request, detail: str, reason: DropReason | None = None) -> None:
+        with self._lock:
+            self._current = None
+            if not self._taken_away:
+                self._left.append(Left(request, detail, reason or DropReason.SEND_FAILED))
 
     def _done(self, items: Sequence[Any], decision: retry.Done) -> None:
         self._taken += 1
         if decision.rejected:
-            self._sending.dropped(Drop(DropReason.REJECTED, decision.rejected, decision.detail))
+            self._account.dropped(Drop(DropReason.REJECTED, decision.rejected, decision.detail))
         elif decision.detail:
             self._ledger.note("advice", f"the destination says: {decision.detail}")
-        self._sending.exported(count_spans(items) - decision.rejected)
+        self._account.exported(count_spans(items) - decision.rejected)
 
     def _partly(self, items: Sequence[Any], decision: retry.Partly) -> Request | None:
         """Reports what was decided, and returns a request with the rest."""
@@ -112,20 +229,35 @@ class Delivery:
         if decision.rejected:
             self._drop(DropReason.REJECTED, decision.rejected, decision.detail)
         undecided = count_spans(decision.again)
-        self._sending.exported(count_spans(items) - count_spans(decision.rejected) - undecided)
+        self._account.exported(count_spans(items) - count_spans(decision.rejected) - undecided)
         return again(decision.again, self._target) if decision.again else None
 
-    def _halves(self, items: Sequence[Any], decision: retry.Split) -> list[Request]:
+    def _parts(self, items: Sequence[Any], decision: retry.Split) -> list[Request]:
+        """Two halves; of a single item that is too large, what remains of it when its largest values are cut."""
         self._splits += 1
-        futile = self._splits > (MAX_SPLITS if self._taken else MAX_FUTILE_SPLITS)
-        if len(items) < 2 or (futile and decision.reason is DropReason.REJECTED):
+        allowed = MAX_FUTILE_SPLITS if not self._taken else MAX_SPLITS if decision.reason is DropReason.REJECTED else math.inf
+        futile = self._splits > allowed and decision.reason is not DropReason.SEND_FAILED
+        if (
+            not futile
+            and len(items) < 2
+            and decision.reason is DropReason.TOO_LARGE
+            and (cut := smaller(items[0], self._target)) is not None
+        ):
+            detail = f"cut the largest values of a span that was too large for the destination: {decision.detail}"
+            self._account.dropped(Drop(DropReason.TOO_LARGE, 0, detail))
+            return [cut]
+        if futile or len(items) < 2:
             self._drop(decision.reason, items, decision.detail)
             return []
         middle = len(items) // 2
         return [half for part in (items[:middle], items[middle:]) if (half := again(part, self._target)) is not None]
 
     def _drop(self, reason: DropReason, items: Sequence[Any], detail: str) -> None:
-        self._sending.dropped(Drop(reason, count_spans(items), detail))
+        self._account.dropped(Drop(reason, count_spans(items), detail))
 
-    def _note(self, decision: retry.Wait | retry.Partly) -> None:
-        self._ledger.note("retry", f"not delivered yet, trying again in {decision.seconds:.1f} s: {decision.detail}")
+    def _note(self, decision: Waiting, attempt: int) -> None:
+        if isinstance(decision, retry.Wait) and decision.reason is DropReason.REJECTED:
+            line = f"nothing is taken; what ends is kept as far as it fits, and tried again every {decision.seconds:.0f} s"
+            self._ledger.note("refused", f"{line}: {decision.detail}", REFUSED_LOG_INTERVAL_S)
+        elif attempt > 1 or decision.seconds > LONG_WAIT_S:  # what passes at once is no news
+            self._ledger.note("retry", f"not delivered yet, trying again in {decision.seconds:.1f} s: {decision.detail}")

@@ -13,6 +13,8 @@ from otel_langfuse.errors import ConfigError
 SDK_NAME: Final = "otel-langfuse"
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_METADATA_NAME: Final = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
+_METADATA_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _OURS: Final = frozenset({"content-type", "content-encoding", "content-length", "transfer-encoding", "host"})
 
 
@@ -54,4 +56,21 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(value, str) or not _VALUE.fullmatch(value):
             raise ConfigError(f"headers[{name!r}]=***: expected text of one line in Latin-1")
         checked[name.lower()] = value
+    return checked
+
+
+def checked_metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    """The user's headers as gRPC's metadata, which may hold less (https://grpc.io/docs/guides/metadata/).
+
+    Raises:
+        ConfigError: one cannot be sent by gRPC.
+    """
+    checked = checked_headers(headers)
+    for name, value in checked.items():
+        if not _METADATA_NAME.fullmatch(name):
+            raise ConfigError(
+                f"headers={name[:100]!r}: expected, for gRPC, letters, digits, - _ . and neither grpc-... nor ...-bin"
+            )
+        if not _METADATA_VALUE.fullmatch(value):
+            raise ConfigError(f"headers[{name!r}]=***: expected, for gRPC, printable ASCII")
     return checked

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, MutableSet, Sequence
+from collections.abc import Callable, Iterator, MutableSet, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from otel_langfuse.batch import Sending
+from otel_langfuse.config import Config
 from otel_langfuse.errors import Drop, DropReason
-from otel_langfuse.model import Span
+from otel_langfuse.model import Request, Span, Stats
 from otel_langfuse.pipeline.mask import Mask
-from otel_langfuse.prepare import Target, requests
+from otel_langfuse.prepare import Target, count_spans, requests
+from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
 
 from ._base import LangfuseExporter
-from ._delivery import Delivery
+from ._delivery import Delivery, InMemory, Patience
+
+if TYPE_CHECKING:
+    from ._outbox import Outbox
 
 MAX_SEEN_TRACES: Final = 10_000
 
 
 class Seen(MutableSet[str]):
-    """The latest ids, at most ``MAX_SEEN_TRACES``: forgetting one costs only an event that says what is known."""
+    """The latest ids, at most ``MAX_SEEN_TRACES``: forgetting one costs only an event that says what is known.
+
+    Several threads may add to it.
+    """
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
@@ -39,10 +48,11 @@ class Seen(MutableSet[str]):
 
     def add(self, value: str) -> None:
         """Adds an id, or makes it the latest again."""
-        self._ids[value] = None
-        self._ids.move_to_end(value)
-        if len(self._ids) > MAX_SEEN_TRACES:
-            self._ids.popitem(last=False)
+        with suppress(KeyError):  # another thread was faster; a lock could be held for ever in a forked child
+            self._ids[value] = None
+            self._ids.move_to_end(value)
+            if len(self._ids) > MAX_SEEN_TRACES:
+                self._ids.popitem(last=False)
 
     def discard(self, value: str) -> None:
         """Forgets an id."""
@@ -57,30 +67,115 @@ class NetworkExporter(LangfuseExporter):
         transport: knows the credentials.
         timeout_s: seconds for one request, and for one call of ``export``.
         mask: see ``LangfuseExporter``.
+        config: says where the spool is, if there is one, and how it is used.
         missing: what to set before anything can be sent; then everything is dropped, counted as ``send_failed``.
+
+    Raises:
+        ConfigError: the directory of the spool does not exist.
     """
 
-    def __init__(self, target: Target, transport: Transport, *, timeout_s: float, mask: Mask | None, missing: str = "") -> None:
+    def __init__(
+        self,
+        target: Target,
+        transport: Transport,
+        *,
+        timeout_s: float,
+        mask: Mask | None,
+        config: Config | None = None,
+        missing: str = "",
+    ) -> None:
         parts = urlsplit(target.url)
         super().__init__(name=f"{parts.scheme}://{parts.netloc}", timeout_s=timeout_s, mask=mask)
         self.target = target
         self._transport = transport
         self._seen = Seen()
         self._missing = missing
+        self._deliveries: dict[int, Delivery] = {}
+        self._outbox: Outbox | None = None
         if missing:
             logging.getLogger("otel_langfuse").warning("otel-langfuse: nothing is sent: %s", missing)
+        elif config is not None and config.spool_path is not None:
+            self._outbox = _outbox(config, target, transport, timeout_s, self._ledger)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a spool."""
+        return self._outbox is not None
 
     def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
-        """Encodes and sends; see ``LangfuseExporter.deliver``."""
+        """Encodes and sends, or puts into the spool; see ``LangfuseExporter.deliver``."""
         if self._missing:
             sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._missing))
             return
+        made = self._requests(spans, sending)
+        outbox = self._outbox
+        if outbox is not None:
+            outbox.begin(sending.ledger)
+            made = [request for request in made if not (outbox.takes_all and outbox.put(request, sending))]
+        patience: Patience = InMemory(sending) if outbox is None else outbox.patience(sending)
+        delivery = Delivery(self.target, self._transport, sending, patience, timeout_s=self._timeout_s, ledger=self._ledger)
+        self._deliveries[id(sending)] = delivery
+        try:
+            left = delivery.run(made)
+        finally:
+            del self._deliveries[id(sending)]
+        for one in left:
+            if outbox is None or not outbox.put(one.request, sending):
+                sending.dropped(Drop(one.reason, count_spans(one.request.items), one.detail))
+
+    def keep(self, sending: Sending[Any], spans: Callable[[], Sequence[Span]]) -> None:
+        """Puts into the spool what is undecided of a batch, be it on its way just now; see ``batch.Keeper``.
+
+        Args:
+            sending: the batch.
+            spans: prepares its spans; called only if they were never on their way.
+        """
+        outbox = self._outbox
+        if outbox is None or not sending.undecided:
+            return
+        delivery = self._deliveries.get(id(sending))
+        for request in self._requests(spans(), sending) if delivery is None else delivery.take_away():
+            outbox.put(request, sending)
+
+    def arrived(self, timeout_s: float) -> bool:
+        """Waits until what was put into the spool has been sent; see ``batch.Keeper``."""
+        return self._outbox is None or self._outbox.arrived(timeout_s)
+
+    def finish(self, timeout_s: float) -> None:
+        """Sends what is in the spool, as long as that works; see ``batch.Keeper``."""
+        if self._outbox is not None:
+            self._outbox.finish(timeout_s)
+
+    def send_kept(self, timeout_s: float) -> Stats:
+        """Sends what processes left in the spool that are gone, until nothing is left or it does not work; then it is ended.
+
+        Returns:
+            What became of it.
+        """
+        if self._outbox is not None:
+            self._outbox.begin(self._ledger)
+            self._outbox.finish(timeout_s)
+        return self.stats()
+
+    def close(self) -> None:
+        """Closes idle connections, and the spool."""
+        if self._outbox is not None:
+            self._outbox.close()
+        self._transport.close()
+
+    def _requests(self, spans: Sequence[Span], sending: Sending[Any]) -> list[Request]:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         made, drops = requests(spans, self.target, now=now, seen=self._seen)
         for drop in drops:
             sending.dropped(drop)
-        Delivery(self.target, self._transport, sending, self._timeout_s, self._ledger).run(made)
+        return made
 
-    def close(self) -> None:
-        """Closes idle connections."""
-        self._transport.close()
+
+def _outbox(config: Config, target: Target, transport: Transport, timeout_s: float, ledger: Ledger) -> Outbox:
+    from otel_langfuse.spool import Limits  # noqa: PLC0415 - who has no spool need not load SQLite
+
+    from ._outbox import Outbox, Rules  # noqa: PLC0415 - as above
+
+    limits = Limits(config.spool_max_bytes, config.spool_max_age_s)
+    rules = Rules(config.spool_mode == "always", config.spool_after_s, limits, config.threads)
+    return Outbox(str(config.spool_path), target, transport, timeout_s=timeout_s, ledger=ledger, rules=rules)

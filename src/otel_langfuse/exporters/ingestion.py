@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from otel_langfuse.config import Config, sqlite_path
 from otel_langfuse.errors import ConfigError
 from otel_langfuse.pipeline.mask import Mask
 from otel_langfuse.prepare import Target, load_translation
-from otel_langfuse.transport import HttpTransport, basic_authorization
+from otel_langfuse.transport import Tls, basic_authorization, new_transport
 
 from . import missing_keys
 from ._headers import langfuse_headers
@@ -30,7 +31,14 @@ class LangfuseIngestionExporter(NetworkExporter):
         secret_key: else ``LANGFUSE_SECRET_KEY``.
         base_url: else ``LANGFUSE_BASE_URL`` or ``LANGFUSE_HOST``.
         timeout: seconds for one request, from connecting to the last byte; default 5.
-        max_request_bytes: size of a request; default and at most 3.5 MB. A larger observation is dropped as ``too_large``.
+        max_request_bytes: size of a request; default and at most 3.5 MB. Of an observation that alone is larger, the largest
+            values are cut.
+        spool_path: file that keeps what cannot be sent, until this process or a later one can send it; in a directory that
+            exists, on a local disk.
+        spool_mode: ``outage`` (default), or ``always``: every batch is in the file before it is sent.
+        spool_after: seconds for which the destination takes nothing before spans go to the file; default 30.
+        spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
+        spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
         mask: function of one text that is applied to every text of a span before it leaves.
 
     Raises:
@@ -45,6 +53,11 @@ class LangfuseIngestionExporter(NetworkExporter):
         base_url: str | None = None,
         timeout: float | None = None,
         max_request_bytes: int | None = None,
+        spool_path: str | os.PathLike[str] | None = None,
+        spool_mode: str | None = None,
+        spool_after: float | None = None,
+        spool_max_bytes: int | None = None,
+        spool_max_age: float | None = None,
         mask: Mask | None = None,
     ) -> None:
         config = Config.from_env(
@@ -53,13 +66,29 @@ class LangfuseIngestionExporter(NetworkExporter):
             base_url=base_url,
             timeout=timeout,
             max_request_bytes=max_request_bytes,
+            spool_path=spool_path,
+            spool_mode=spool_mode,
+            spool_after=spool_after,
+            spool_max_bytes=spool_max_bytes,
+            spool_max_age=spool_max_age,
         )
+        self._init(config, mask)
+
+    @classmethod
+    def from_config(cls, config: Config, *, mask: Mask | None = None) -> LangfuseIngestionExporter:
+        """An exporter to the Langfuse server that a checked configuration names."""
+        exporter = cls.__new__(cls)
+        exporter._init(config, mask)  # noqa: SLF001 - our own
+        return exporter
+
+    def _init(self, config: Config, mask: Mask | None) -> None:
         if sqlite_path(config.base_url) is not None:
             raise ConfigError(f"base_url={config.base_url!r}: expected http(s)://... for the ingestion API")
         missing = missing_keys(config)
         credentials = {} if missing else basic_authorization(str(config.public_key), str(config.secret_key))
         limit = min(config.max_request_bytes, MAX_INGESTION_BYTES)
         target = Target("ingestion", config.base_url + INGESTION_PATH, langfuse_headers(config), limit, "none")
-        transport = HttpTransport(config.base_url, credentials)
+        tls = Tls(config.certificate_file, config.client_certificate_file, config.client_key_file)
+        transport = new_transport("http/json", config.base_url, credentials, tls)
         load_translation()
-        super().__init__(target, transport, timeout_s=config.timeout_s, mask=mask, missing=missing)
+        super().__init__(target, transport, timeout_s=config.timeout_s, mask=mask, config=config, missing=missing)

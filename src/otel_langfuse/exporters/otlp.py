@@ -1,39 +1,65 @@
-"""OTLP over HTTP with protobuf bodies: to Langfuse, or to any collector."""
+"""OTLP to Langfuse, or to any collector: protobuf or JSON over HTTP, or gRPC."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
-from otel_langfuse.config import Config, sqlite_path, web_url
+from otel_langfuse.config import Config, otlp_variables, sqlite_path
+from otel_langfuse.encode.otlp import GRPC_PATH, Protocol
 from otel_langfuse.errors import ConfigError
 from otel_langfuse.pipeline.mask import Mask
-from otel_langfuse.prepare import Target
-from otel_langfuse.transport import HttpTransport, basic_authorization
+from otel_langfuse.prepare import Target, load_dialects
+from otel_langfuse.transport import Tls, basic_authorization, new_transport
 
 from . import missing_keys
-from ._headers import checked_headers, langfuse_headers, user_agent
+from ._headers import checked_headers, checked_metadata, langfuse_headers, user_agent
 from ._network import NetworkExporter
+from ._otel_env import PROTOCOLS, collector, grpc_server, http_endpoint
 
 OTLP_PATH: Final = "/api/public/otel/v1/traces"
 INGESTION_VERSION: Final = "4"
 """Makes Langfuse write spans where they can be read within seconds; larger numbers are refused (api.md 3.5)."""
 
 
+DIALECTS: Final = ("langfuse", "gen_ai", "openinference")
+
+
 class LangfuseOTLPExporter(NetworkExporter):
-    """Sends spans by OTLP (http/protobuf), to Langfuse or, with ``endpoint``, to any collector.
+    """Sends spans by OTLP, to Langfuse or, with ``endpoint``, to any collector.
+
+    Nothing of ``OTEL_EXPORTER_OTLP_*`` is read here: it is for other exporters, and may hold another vendor's keys. For a
+    collector that it names there is ``for_collector()``.
 
     Args:
         public_key: of the Langfuse project; else ``LANGFUSE_PUBLIC_KEY``.
         secret_key: else ``LANGFUSE_SECRET_KEY``.
         base_url: else ``LANGFUSE_BASE_URL`` or ``LANGFUSE_HOST``; ``/api/public/otel/v1/traces`` is added.
-        endpoint: the whole URL of a collector's trace route, as it is (for most with the path ``/v1/traces``). Langfuse's
-            keys and headers are never sent there.
-        headers: sent to ``endpoint`` only. ``OTEL_EXPORTER_OTLP_HEADERS`` are not read: they are for other exporters.
+        endpoint: of a collector, as it is. Over HTTP the whole URL of its trace route (for most with the path ``/v1/traces``);
+            for gRPC http://host:port, or https://host:port for TLS. Langfuse's keys and headers are never sent there.
+        protocol: ``http/protobuf`` (default), ``http/json``, or ``grpc``, which Langfuse does not speak and which needs the
+            extra ``otel-langfuse[otlp]``.
+        headers: sent to ``endpoint`` only; over gRPC as metadata.
         timeout: seconds for one request, from connecting to the last byte; default 5.
         compression: ``gzip`` (default) or ``none``.
+        certificate_file: PEM file of the authorities that are trusted instead of the system's; for Langfuse else
+            ``LANGFUSE_CERTIFICATE``.
+        client_certificate_file: PEM file of our own certificate (mTLS); for Langfuse else ``LANGFUSE_CLIENT_CERTIFICATE``.
+        client_key_file: PEM file of its private key, unless it is in the same file; for Langfuse else ``LANGFUSE_CLIENT_KEY``.
         max_request_bytes: size of a request before compression; default 4 MiB. Larger batches are split; a span that alone is
-            larger is sent alone.
+            larger is sent alone, and where the destination will not take it (413), its largest values are cut.
+        dialect: ``gen_ai``, ``openinference`` or ``langfuse``: spans of other families get its attributes beside their own, so
+            that the collector sees what they mean. By default a collector gets spans as they are, and Langfuse our corrections
+            alone, as ``langfuse.*`` attributes.
+        dialect_only: instead of their own attributes for the same things, not beside them.
+        spool_path: file that keeps what cannot be sent, until this process or a later one can send it; in a directory that
+            exists, on a local disk. A collector may then get a span twice, when a
+            process ends at the wrong moment: Langfuse overwrites by id, most others do not.
+        spool_mode: ``outage`` (default), or ``always``: every batch is in the file before it is sent.
+        spool_after: seconds for which the destination takes nothing before spans go to the file; default 30.
+        spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
+        spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
         mask: function of one text that is applied to every text of a span before it leaves.
 
     Raises:
@@ -47,10 +73,21 @@ class LangfuseOTLPExporter(NetworkExporter):
         secret_key: str | None = None,
         base_url: str | None = None,
         endpoint: str | None = None,
+        protocol: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         compression: str | None = None,
+        certificate_file: str | os.PathLike[str] | None = None,
+        client_certificate_file: str | os.PathLike[str] | None = None,
+        client_key_file: str | os.PathLike[str] | None = None,
         max_request_bytes: int | None = None,
+        dialect: str | None = None,
+        dialect_only: bool = False,
+        spool_path: str | os.PathLike[str] | None = None,
+        spool_mode: str | None = None,
+        spool_after: float | None = None,
+        spool_max_bytes: int | None = None,
+        spool_max_age: float | None = None,
         mask: Mask | None = None,
     ) -> None:
         config = Config.from_env(
@@ -60,22 +97,30 @@ class LangfuseOTLPExporter(NetworkExporter):
             timeout=timeout,
             compression=compression,
             max_request_bytes=max_request_bytes,
+            spool_path=spool_path,
+            spool_mode=spool_mode,
+            spool_after=spool_after,
+            spool_max_bytes=spool_max_bytes,
+            spool_max_age=spool_max_age,
+            certificate_file=certificate_file,
+            client_certificate_file=client_certificate_file,
+            client_key_file=client_key_file,
         )
+        spoken = _protocol(protocol)
         if endpoint is None:
             if headers is not None:
                 raise ConfigError("headers=...: expected together with endpoint=, where they are sent")
-            self._init_langfuse(config, mask)
+            self._init_langfuse(config, mask, spoken, _dialect(dialect, only=dialect_only))
             return
         if public_key is not None or secret_key is not None or base_url is not None:
             raise ConfigError("endpoint=...: expected without public_key, secret_key and base_url, which are never sent there")
-        try:
-            url = web_url(endpoint)
-        except ValueError:
-            raise ConfigError("endpoint=...: expected http(s)://host[:port]/path without credentials") from None
-        credentials = checked_headers(headers or {})
-        as_given = url + "/" if endpoint.strip().endswith("/") else url
-        target = _target(as_given, {"user-agent": user_agent()}, config)
-        super().__init__(target, HttpTransport(url, credentials), timeout_s=config.timeout_s, mask=mask)
+        url = _endpoint(endpoint, spoken)
+        credentials = checked_metadata(headers or {}) if spoken == "grpc" else checked_headers(headers or {})
+        files = (certificate_file, client_certificate_file, client_key_file)  # the environment's are for Langfuse
+        tls = Tls(*(None if path is None else os.fspath(path) for path in files))
+        transport = new_transport(spoken, url, credentials, tls)
+        target = _target(url, {"user-agent": user_agent()}, config, spoken, _dialect(dialect, only=dialect_only))
+        super().__init__(target, transport, timeout_s=config.timeout_s, mask=mask, config=config)
 
     @classmethod
     def from_config(cls, config: Config, *, mask: Mask | None = None) -> LangfuseOTLPExporter:
@@ -84,17 +129,88 @@ class LangfuseOTLPExporter(NetworkExporter):
         exporter._init_langfuse(config, mask)  # noqa: SLF001 - our own
         return exporter
 
-    def _init_langfuse(self, config: Config, mask: Mask | None) -> None:
+    @classmethod
+    def for_collector(
+        cls, environ: Mapping[str, str] | None = None, *, max_request_bytes: int | None = None, mask: Mask | None = None
+    ) -> LangfuseOTLPExporter:
+        """An exporter to the collector that ``OTEL_EXPORTER_OTLP_*`` name, by OpenTelemetry's rules.
+
+        Read are ``ENDPOINT``, ``PROTOCOL`` (``http/protobuf`` where none is named), ``HEADERS``, ``TIMEOUT`` (in seconds; 10),
+        ``COMPRESSION`` (``gzip`` where none is named), ``CERTIFICATE``, ``CLIENT_CERTIFICATE``, ``CLIENT_KEY`` and, for gRPC,
+        ``INSECURE``; each with ``TRACES_`` before its name wins over the one without. The endpoint is by default
+        http://localhost:4318/v1/traces, for gRPC http://localhost:4317.
+
+        Args:
+            environ: variable -> text; by default the process's environment.
+            max_request_bytes: as above.
+            mask: as above.
+
+        Raises:
+            ConfigError: a variable cannot work.
+        """
+        found = collector(otlp_variables() if environ is None else otlp_variables(environ))
+        return cls(
+            endpoint=found.endpoint,
+            protocol=found.protocol,
+            headers=found.headers,
+            timeout=found.timeout_s,
+            compression=found.compression or "gzip",
+            certificate_file=found.certificate_file,
+            client_certificate_file=found.client_certificate_file,
+            client_key_file=found.client_key_file,
+            max_request_bytes=max_request_bytes,
+            mask=mask,
+        )
+
+    def _init_langfuse(
+        self, config: Config, mask: Mask | None, protocol: Protocol = "http/protobuf", wording: Mapping[str, Any] | None = None
+    ) -> None:
         if sqlite_path(config.base_url) is not None:
             raise ConfigError(f"base_url={config.base_url!r}: expected http(s)://... for OTLP")
+        if protocol == "grpc":
+            raise ConfigError(
+                "protocol='grpc': expected http/protobuf or http/json, which are what Langfuse speaks; grpc is for collectors, "
+                "with endpoint="
+            )
         missing = missing_keys(config)
         credentials = {} if missing else basic_authorization(str(config.public_key), str(config.secret_key))
         headers = {**langfuse_headers(config), "x-langfuse-ingestion-version": INGESTION_VERSION}
-        target = _target(config.base_url + OTLP_PATH, headers, config)
-        transport = HttpTransport(config.base_url, credentials)
-        super().__init__(target, transport, timeout_s=config.timeout_s, mask=mask, missing=missing)
+        target = _target(config.base_url + OTLP_PATH, headers, config, protocol, {**(wording or {}), "corrections": True})
+        tls = Tls(config.certificate_file, config.client_certificate_file, config.client_key_file)
+        transport = new_transport(protocol, config.base_url, credentials, tls)
+        super().__init__(target, transport, timeout_s=config.timeout_s, mask=mask, config=config, missing=missing)
 
 
-def _target(url: str, headers: Mapping[str, str], config: Config) -> Target:
+def _protocol(value: str | None) -> Protocol:
+    for protocol in PROTOCOLS:
+        if value == protocol or value is None:
+            return protocol
+    raise ConfigError(f"protocol={str(value)[:100]!r}: expected {' or '.join(PROTOCOLS)}")
+
+
+def _endpoint(value: str, protocol: Protocol) -> str:
+    try:
+        return grpc_server(value) + GRPC_PATH if protocol == "grpc" else http_endpoint(value)
+    except ValueError:
+        form = (
+            "http(s)://host:port without a path, for gRPC"
+            if protocol == "grpc"
+            else "http(s)://host[:port]/path without credentials"
+        )
+        raise ConfigError(f"endpoint=...: expected {form}") from None
+
+
+def _dialect(value: str | None, *, only: bool) -> dict[str, Any]:
+    if value is not None and value not in DIALECTS:
+        raise ConfigError(f"dialect={str(value)[:100]!r}: expected {' or '.join(DIALECTS)}")
+    if only and value is None:
+        raise ConfigError("dialect_only=True: expected together with dialect=, which is what is left then")
+    return {"dialect": value, "dialect_only": only}
+
+
+def _target(url: str, headers: Mapping[str, str], config: Config, protocol: Protocol, wording: Mapping[str, Any]) -> Target:
     compression = cast('Literal["gzip", "none"]', config.compression)
-    return Target("otlp", url, headers, config.max_request_bytes, compression)
+    target = Target("otlp", url, headers, config.max_request_bytes, compression, protocol, **wording)
+    if target.corrections or target.dialect is not None:
+        load_dialects()
+    return target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from otel_langfuse.batch import Sending
 from otel_langfuse.errors import Drop, DropReason
@@ -17,6 +17,9 @@ from otel_langfuse.store import Store, StoreError
 
 from ._base import LangfuseExporter
 
+BUSY_TIMEOUT_S: Final = 0.5
+"""How long one try waits for other processes' locks."""
+
 
 class SqliteExporter(LangfuseExporter):
     """Writes observations into a SQLite file, which ``otel-langfuse show`` reads; also while it is written.
@@ -24,7 +27,9 @@ class SqliteExporter(LangfuseExporter):
     Args:
         path: of the file; made if there is none, its directory must exist. A relative path is taken from the working
             directory of now.
-        timeout: seconds that one call of ``export`` takes at most while others lock the file.
+        timeout: seconds that one call of ``export`` takes at most while others lock the file. Behind our processor it tries
+            again for as long as the queue holds what ends; each try waits ``BUSY_TIMEOUT_S`` at most, so that a shutdown can
+            end it in time.
         mask: function of one text that is applied to every text of a span before it is stored.
 
     Raises:
@@ -33,7 +38,7 @@ class SqliteExporter(LangfuseExporter):
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, mask: Mask | None = None) -> None:
         super().__init__(name=f"sqlite:{os.fspath(path)}", timeout_s=timeout, mask=mask)
-        self._store = Store(path)
+        self._store = Store(path, busy_timeout_s=min(BUSY_TIMEOUT_S, timeout / 2))
         load_translation()
 
     def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:

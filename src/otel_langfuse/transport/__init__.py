@@ -4,23 +4,41 @@ It never raises for network trouble, never retries and never follows redirects. 
 origin, by urllib3. TLS certificates are verified against the system's store (``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` as OpenSSL
 has them), or certifi's where the system has none. Proxies: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` (host
 names and their suffixes, or ``*``), read at the first request, as ``urllib.request`` reads them; of an http(s) proxy only.
+All of this holds for gRPC, too (``_grpc``), but for its own way to find the system's store, and https to a proxy.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
 
+from otel_langfuse import threads
+from otel_langfuse.errors import ConfigError
 from otel_langfuse.model import Request, Response
+
+from ._tls import NO_TLS, Tls, checked
+
+__all__ = [
+    "MAX_IDLE_S",
+    "MAX_RESPONSE_BYTES",
+    "HttpTransport",
+    "Tls",
+    "Transport",
+    "basic_authorization",
+    "new_transport",
+    "suppressed",
+]
+
+Origin: TypeAlias = "tuple[str, str, int]"
+"""Scheme, host in lower case, port."""
 
 MAX_RESPONSE_BYTES: Final = 1 << 20
 """More of a body than this is not read."""
@@ -69,20 +87,38 @@ def basic_authorization(public_key: str, secret_key: str) -> dict[str, str]:
     return {"authorization": "Basic " + base64.b64encode(f"{public_key}:{secret_key}".encode()).decode()}
 
 
+def new_transport(protocol: str, url: str, credentials: Mapping[str, str], tls: Tls = NO_TLS) -> Transport:
+    """A transport for OTLP's ``grpc``, or for one of its protocols over HTTP.
+
+    Raises:
+        ConfigError: grpcio is not installed, or a file of ``tls`` cannot be used.
+    """
+    checked(tls)
+    if protocol != "grpc":
+        return HttpTransport(url, credentials, tls=tls)
+    try:
+        from ._grpc import GrpcTransport  # noqa: PLC0415 - grpcio is an extra, and slow to import
+    except ImportError:
+        raise ConfigError("protocol='grpc': expected grpcio, which pip install 'otel-langfuse[otlp]' brings") from None
+    return GrpcTransport(url, credentials, tls=tls)
+
+
 class HttpTransport:
     """Sends over HTTP/1.1.
 
     Args:
         url: any URL of the destination. Its scheme, host and port are the only ones that get ``credentials``.
         credentials: headers that nobody else may see; never in a ``Request``, a ``Response`` or an error.
+        tls: files for https; read whenever a connection is made, so they may be renewed. The same origin's only.
 
     May be used by several threads at once. A forked child opens connections of its own.
     """
 
-    def __init__(self, url: str, credentials: Mapping[str, str]) -> None:
-        self._origin = _origin(url)
+    def __init__(self, url: str, credentials: Mapping[str, str], *, tls: Tls = NO_TLS) -> None:
+        self._origin = origin_of(url)
         self._credentials = dict(credentials)
-        self._secrets = tuple(word.encode() for value in self._credentials.values() for word in value.split() if len(word) >= 8)
+        self._secrets = words_of(self._credentials)
+        self._tls = tls
         # Loaded with the first transport, not with the package, which must be cheap to import; and not first by a worker,
         # because a process may fork at any time, and a child waits forever for what another thread was loading.
         from . import _http  # noqa: PLC0415
@@ -96,9 +132,9 @@ class HttpTransport:
 
     def _reset(self) -> None:
         """Forgets all connections without closing them: in a forked child they are the parent's."""
-        self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str, int], Any] = {}
-        self._used_at: dict[tuple[str, str, int], float] = {}
+        self._lock = threads.Lock()
+        self._pools: dict[tuple[Origin, int], Any] = {}
+        self._used_at: dict[tuple[Origin, int], float] = {}
 
     def send(self, request: Request, timeout_s: float) -> Response:
         """Sends a request by POST.
@@ -126,7 +162,7 @@ class HttpTransport:
             pool.clear()
 
     def _send(self, request: Request, timeout_s: float) -> Response:
-        origin = _origin(request.url)
+        origin = origin_of(request.url)
         headers = {**request.headers, **self._credentials} if origin == self._origin else dict(request.headers)
         answer = self._pool(origin).request(
             "POST",
@@ -162,19 +198,27 @@ class HttpTransport:
             answer.close()
         return b"".join(parts), None
 
-    def _pool(self, origin: tuple[str, str, int]) -> Any:
+    def _pool(self, origin: Origin) -> Any:
+        # gevent's sockets work only in the thread that made them: then each thread has a pool of its own.
+        key = (origin, threads.get_ident() if threads.is_patched() else 0)
         with self._lock:
-            pool = self._pools.get(origin)
+            pool = self._pools.get(key)
             if pool is None:
-                pool = self._pools[origin] = self._http.new_pool(*origin[:2])
+                pool = self._pools[key] = self._http.new_pool(*origin[:2], self._tls if origin == self._origin else NO_TLS)
             now = time.monotonic()
-            if now - self._used_at.get(origin, now) > MAX_IDLE_S:
+            if now - self._used_at.get(key, now) > MAX_IDLE_S:
                 pool.clear()
-            self._used_at[origin] = now
+            self._used_at[key] = now
             return pool
 
 
-def _origin(url: str) -> tuple[str, str, int]:
+def words_of(credentials: Mapping[str, str]) -> tuple[bytes, ...]:
+    """What must not be seen in an answer: every word of the credentials that is too long to be there by chance."""
+    return tuple(word.encode() for value in credentials.values() for word in value.split() if len(word) >= 8)
+
+
+def origin_of(url: str) -> Origin:
+    """Who is to get the credentials: the server that a URL names."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
 

@@ -18,32 +18,37 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from ._tls import NO_TLS, Tls
+
 # -- pools, proxies, certificates --------------------------------------------------------------------------------------
 
 
-def new_pool(scheme: str, host: str) -> Any:
+def new_pool(scheme: str, host: str, tls: Tls = NO_TLS) -> Any:
     """A pool of kept-alive connections to a host, through a proxy where the environment asks for one."""
-    proxy = _proxy(scheme, host)
-    options: dict[str, Any] = {"num_pools": 2, "maxsize": 10, "ca_certs": _certificates() if scheme == "https" else None}
-    if proxy is None:
+    address = proxy(scheme, host)
+    options: dict[str, Any] = {"num_pools": 2, "maxsize": 10}
+    if scheme == "https":
+        options["ca_certs"] = tls.certificate_file or _certificates()
+        options["cert_file"], options["key_file"] = tls.client_certificate_file, tls.client_key_file
+    if address is None:
         manager = urllib3.PoolManager(**options)
     else:
-        parts = urlsplit(proxy)
+        parts = urlsplit(address)
         if parts.username is not None:
             login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
-        address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        manager = urllib3.ProxyManager(address, **options)
+        manager = urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", **options)
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
     return manager
 
 
-def _proxy(scheme: str, host: str) -> str | None:
+def proxy(scheme: str, host: str) -> str | None:
+    """The URL of the proxy that the environment names for a host, perhaps with a login; None for none."""
     if proxy_bypass(host):
         return None
     proxies = getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+    found = proxies.get(scheme) or proxies.get("all")
+    return found if not found or "://" in found else f"http://{found}"
 
 
 def _certificates() -> str | None:

@@ -1,0 +1,324 @@
+"""Our corrections as explicit ``langfuse.*`` attributes, for Langfuse's own server, which reads without them.
+
+Most spans need none, and pay for a look: what a span of this shape (scope, keys, names of span events) could need is worked
+out once and kept; then only the rules that could be overruled by a correction are asked. The argument why that is enough: in
+a group whose winner is no correction, the server has the same winner, because its order is ours without the corrections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, KeysView, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from otel_langfuse import attributes as key
+from otel_langfuse.conventions import CORRECTED_INDEX, by_id
+from otel_langfuse.conventions import _javascript as js
+from otel_langfuse.conventions._batch import RESPONSE_IDS
+from otel_langfuse.conventions._openai import is_strict
+from otel_langfuse.conventions._plan import Plan, Step
+from otel_langfuse.conventions._repairs import MAX_TRACE_NAME
+from otel_langfuse.conventions._rule import Rule
+from otel_langfuse.conventions._view import ResourceView, ScopeView, View
+from otel_langfuse.conventions.corrections import SCRUBBED, SPELLINGS, TRACE_UPDATES
+from otel_langfuse.model import Resource, Span
+from otel_langfuse.translate import translate_all
+
+from ._explicit import (
+    FULL_TIME,
+    MORE_METADATA,
+    SERVER_RULES,
+    explicit,
+    is_common,
+    is_event_list,
+    is_prompt,
+    unknown_to_server,
+)
+
+MAX_LOOKS = 2_000
+"""Shapes that are kept, at about 1 KB each. Hostile keys cannot make us keep more."""
+
+_MAX_KEYS = 300
+_PLAIN = frozenset({str, int, bool})
+_SERVICE_VERSION = "service.version"
+
+# Keys of fields that Langfuse's schema takes only as text, or that its server fails on (mapping.md 16, 1.2).
+_TEXTS = frozenset(
+    {
+        *("langfuse.version", key.TRACE_NAME, key.OBSERVATION_STATUS_MESSAGE, key.OBSERVATION_MODEL),
+        *("gen_ai.response.model", "gen_ai.request.model", "ai.model.id", "llm.response.model", "llm.model_name", "model"),
+        *("embedding.model_name", "genkit:name", "ai.toolCall.name", "ai.operationId", "operation.name"),
+    }
+)
+_PROMPT_KEYS = frozenset(
+    {key.OBSERVATION_PROMPT_NAME, key.OBSERVATION_PROMPT_VERSION, "langfuse.prompt.name", "langfuse.prompt.version"}
+)
+
+
+def _has_costs_as_numbers(value: Any) -> bool:
+    parsed = js.parse_or_none(value) if isinstance(value, str) else None
+    return not isinstance(parsed, dict) or not any(isinstance(cost, str) for cost in parsed.values())
+
+
+def _has_buckets(value: Any) -> bool:
+    return not isinstance(value, str) or "_tokens" not in value or not is_strict(js.parse_or_none(value))
+
+
+def _is_full_time(value: Any) -> bool:
+    return isinstance(value, str) and FULL_TIME.match(value) is not None
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= MAX_TRACE_NAME
+
+
+def _is_no_scrub(value: Any) -> bool:
+    return not (isinstance(value, str) and value.startswith(SCRUBBED))
+
+
+# Further keys whose value may need a repair, and what is fine there.
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "events": is_event_list,
+    key.OBSERVATION_COST_DETAILS: _has_costs_as_numbers,
+    key.OBSERVATION_USAGE_DETAILS: _has_buckets,
+    key.OBSERVATION_COMPLETION_START_TIME: _is_full_time,
+    **dict.fromkeys((key.TRACE_NAME, "gen_ai.tool.name", "logfire.msg", "genkit:name", "ai.toolCall.name"), _is_name),
+    **dict.fromkeys((key.USER_ID, key.SESSION_ID), _is_no_scrub),
+    "ai.telemetry.metadata.langfusePrompt": lambda _value: False,
+}
+
+
+class _Look(NamedTuple):
+    """What to look at on spans of one shape."""
+
+    needs: bool  # they need a correction in any case
+    counts: bool  # they may tell of tokens
+    groups: tuple[tuple[Step, ...], ...]  # of each group that a correction may win, the rules up to the last correction
+    texts: tuple[str, ...]
+    checks: tuple[tuple[str, Callable[[Any], bool]], ...]
+    has_prompt: bool
+    plan: Plan
+
+
+_CORRECTIONS = tuple(rule for rule in by_id().values() if rule.id not in SERVER_RULES)
+
+COUNTS = ("gen_ai.usage.", "llm.token_count.")
+
+_looks: dict[Any, _Look] = {}
+
+
+def corrected(spans: Sequence[Span]) -> list[Span]:
+    """The spans of one batch, such that Langfuse's server stores what we read of them with our corrections.
+
+    Langfuse's server reads no corrections; they are written as ``langfuse.*`` attributes, for the corrected fields alone.
+    Besides: attributes that its server does not know are kept as metadata on spans of Langfuse's own scopes (it drops them
+    there); an empty list becomes the text ``[]``, which it reads as one, and a mapping or bytes JSON text, where it would
+    store their OTLP encoding; what it would refuse a whole request for is taken out of its way.
+
+    Args:
+        spans: As they are to be sent; ``translate_all`` with and without corrections says what differs.
+
+    Returns:
+        As many spans, in order; the same object for each that needs nothing.
+    """
+    doubtful: list[int] = []
+    counting: list[int] = []
+    origins = _Origins()
+    for place, span in enumerate(spans):
+        look = _look(span, origins)
+        if look.counts:
+            counting.append(place)
+        if look.needs or _is_doubtful(span, look, origins):
+            doubtful.append(place)
+    repeating = _may_repeat(spans, counting) if len(counting) > 1 else ()
+    if not doubtful and not repeating:
+        return list(spans)
+    return _explicit(spans, sorted({*doubtful, *repeating}))
+
+
+def _explicit(spans: Sequence[Span], places: Sequence[int]) -> list[Span]:
+    result = list(spans)
+    for place, better in zip(places, translate_all([spans[place] for place in places]), strict=True):
+        result[place] = explicit(spans[place], better)
+    return result
+
+
+class _Origins:
+    """Resources and scopes of a batch, each looked at once."""
+
+    __slots__ = ("_resources", "_scopes", "fine")
+
+    def __init__(self) -> None:
+        self.fine: dict[int, bool] = {}  # by the identity of a resource: nothing on it needs a repair
+        self._resources: dict[int, ResourceView] = {}
+        self._scopes: dict[int, ScopeView] = {}
+
+    def view(self, span: Span, plan: Plan | None) -> View:
+        """The span as rules see it, but for values that are no text, number or boolean: of those there are none."""
+        resource = self._resources.get(id(span.resource))
+        if resource is None:
+            resource = self._resources[id(span.resource)] = ResourceView(span.resource)
+        scope = self._scopes.get(id(span.scope))
+        if scope is None:
+            scope = self._scopes[id(span.scope)] = ScopeView(span.scope)
+        view = View(span, span.attributes, resource, scope, _no_content)  # type: ignore[arg-type]
+        if plan is not None:
+            view.plan = plan
+        return view
+
+
+def _no_content(_view: View) -> tuple[Any, Any]:
+    """Whether a span event gives content does not depend on what is inside (genai/io/content_events)."""
+    return None, None
+
+
+# -- the quick look -----------------------------------------------------------------------------------------------------
+
+
+def _look(span: Span, origins: _Origins) -> _Look:
+    shape = (
+        (span.scope.name, *span.attributes)
+        if not span.events
+        else (span.scope.name, len(span.events), *[event.name for event in span.events], *span.attributes)
+    )
+    look = _looks.get(shape)
+    if look is None:
+        look = _made(span, origins)
+        if len(shape) <= _MAX_KEYS:
+            if len(_looks) >= MAX_LOOKS:
+                _looks.clear()
+            _looks[shape] = look
+    return look
+
+
+def _made(span: Span, origins: _Origins) -> _Look:
+    plan = CORRECTED_INDEX.plan(origins.view(span, None))
+    keys = span.attributes.keys()
+    possible = {rule.id for rule in _CORRECTIONS if _is_possible(rule, span, keys)}
+    return _Look(
+        needs=not keys.isdisjoint(TRACE_UPDATES)
+        or bool(unknown_to_server(span, plan.shown))
+        or any(name.startswith(MORE_METADATA) for name in keys),
+        counts=any(group == "usage" for group, _ in plan.groups),
+        groups=tuple(some for _, steps in plan.groups if (some := _up_to_last(steps, possible))),
+        texts=tuple(_TEXTS.intersection(keys)),
+        checks=tuple((name, is_fine) for name, is_fine in _CHECKS.items() if name in keys),
+        has_prompt=not keys.isdisjoint(_PROMPT_KEYS),
+        plan=plan,
+    )
+
+
+def _is_possible(rule: Rule, span: Span, keys: KeysView[str]) -> bool:
+    """Whether the correction can ever win on spans of this shape."""
+    if rule.id in _CHECKED or (rule.when is not None and rule.when.keys and rule.when.keys.isdisjoint(keys)):
+        return False
+    of_shape = _OF_SHAPE.get(rule.id)
+    return of_shape is None or of_shape(span)
+
+
+def _is_spelled_otherwise(span: Span) -> bool:
+    if (span.scope.name or "").startswith("openlit"):
+        return True
+    return any(name.startswith(COUNTS) and name.split(".", 2)[2] in SPELLINGS for name in span.attributes)
+
+
+def _has_flat_messages(span: Span) -> bool:
+    return any(name.startswith(("gen_ai.prompt.", "gen_ai.completion.")) for name in span.attributes)
+
+
+# Corrections that ``_CHECKS`` looks for, and such as ask more of a span's keys than that one of theirs is there.
+_CHECKED = frozenset({"corrections/user_id/scrubbed", "corrections/session_id/scrubbed"})
+_OF_SHAPE: Mapping[str, Callable[[Span], bool]] = {
+    "corrections/usage/spellings": _is_spelled_otherwise,
+    "corrections/io/messages_over_flat": _has_flat_messages,
+}
+
+
+def _up_to_last(steps: Sequence[Step], corrections: set[str]) -> tuple[Step, ...]:
+    last = max((place for place, step in enumerate(steps) if step.id in corrections), default=-1)
+    return tuple(steps[: last + 1])
+
+
+def _is_doubtful(span: Span, look: _Look, origins: _Origins) -> bool:
+    """Whether the values of this span may need a correction."""
+    attributes = span.attributes
+    for value in attributes.values():
+        if type(value) not in _PLAIN and not is_common(value):
+            return True
+    for name in look.texts:
+        if type(attributes[name]) is not str:
+            return True
+    if len(span.name) > MAX_TRACE_NAME or not _is_fine(span.resource, origins):
+        return True
+    if look.groups:
+        view = origins.view(span, look.plan)
+        for steps in look.groups:
+            if _wins_correction(steps, view):
+                return True
+    for name, is_fine in look.checks:
+        if not is_fine(attributes[name]):
+            return True
+    return look.has_prompt and not is_prompt(attributes)
+
+
+def _is_fine(resource: Resource, origins: _Origins) -> bool:
+    fine = origins.fine.get(id(resource))
+    if fine is None:
+        fine = origins.fine[id(resource)] = isinstance(resource.attributes.get(_SERVICE_VERSION), (str, type(None)))
+    return fine
+
+
+def _wins_correction(steps: Sequence[Step], view: View) -> bool:
+    for step in steps:
+        if step.when is not None and not js.truthy(step.when(view)):
+            continue
+        if step.only is not None:
+            if step.only(view) is not None:
+                return step.id not in SERVER_RULES
+        elif step.claims(tuple([read(view) for read in step.reads])):
+            return step.id not in SERVER_RULES
+    return False
+
+
+# -- tokens that several spans tell of ----------------------------------------------------------------------------------
+
+
+def _may_repeat(spans: Sequence[Span], counting: Sequence[int]) -> Collection[int]:
+    """Places of spans that may tell of the same tokens: one inside the other, with all between, or of one response."""
+    if len({spans[place].trace_id for place in counting}) == len(counting):
+        return ()
+    by_id = {(span.trace_id, span.span_id): place for place, span in enumerate(spans)}
+    if len(by_id) < len(spans):  # the same id twice: no telling which is meant
+        return range(len(spans))
+    counted = set(counting)
+    involved: set[int] = set(_of_one_response(spans, counting))
+    for place in counting:
+        path = [place]
+        for above in _above(spans, place, by_id):
+            path.append(above)
+            if above in counted:  # and what is around that, it finds itself
+                involved.update(path)
+                break
+    return involved
+
+
+def _of_one_response(spans: Sequence[Span], counting: Sequence[int]) -> Iterator[int]:
+    first: dict[tuple[str, Any], int] = {}
+    for place in counting:
+        span = spans[place]
+        response = next((span.attributes[name] for name in RESPONSE_IDS if span.attributes.get(name)), None)
+        if isinstance(response, str):
+            other = first.setdefault((span.trace_id, response), place)
+            if other != place:
+                yield from (other, place)
+
+
+def _above(spans: Sequence[Span], place: int, by_id: Mapping[tuple[str, str], int]) -> Iterator[int]:
+    seen = {place}
+    parent = spans[place].parent_span_id
+    while parent:
+        above = by_id.get((spans[place].trace_id, parent))
+        if above is None or above in seen:
+            return
+        seen.add(above)
+        yield above
+        parent = spans[above].parent_span_id

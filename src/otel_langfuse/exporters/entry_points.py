@@ -1,0 +1,131 @@
+"""What ``OTEL_TRACES_EXPORTER=langfuse`` names: exporters made by OpenTelemetry's agent, from the environment alone.
+
+They stand behind the SDK's own processor, so nothing is propagated onto spans; sampling, environment and release of the
+settings hold nevertheless. What cannot work is logged and counted, never raised: an exception would end the agent's set-up, and
+with it everybody else's telemetry. Sources: protocol.md 3 and 4.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from otel_langfuse import attributes as names
+from otel_langfuse.batch import Sending
+from otel_langfuse.config import Config
+from otel_langfuse.errors import ConfigError, Drop, DropReason
+from otel_langfuse.model import Span
+from otel_langfuse.pipeline import sample
+
+from . import exporter_for, missing_keys
+from ._base import LangfuseExporter
+
+_LOGGER: Final = logging.getLogger("otel_langfuse")
+_exporters: weakref.WeakSet[LangfuseTracesExporter] = weakref.WeakSet()
+
+
+class LangfuseTracesExporter(LangfuseExporter):
+    """To Langfuse by OTLP, or to the local store for a ``sqlite:`` URL, as the settings say.
+
+    Args:
+        **settings: settings of ``Config`` by the names that they have at the doors, as a declarative configuration file gives
+            them; what is not given comes from the environment.
+
+    Raises:
+        TypeError: there is no such setting.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._inner: LangfuseExporter | None = None
+        self._static: dict[str, str] = {}
+        self._bound: int | None = None
+        self._replaced_at: int | None = None  # nanoseconds since 1970
+        self.destination: tuple[str, str | None] | None = None
+        self._why = "LANGFUSE_TRACING_ENABLED is false"
+        timeout_s = 5.0
+        try:
+            config = Config.from_env(**settings)
+            timeout_s = config.timeout_s
+            if config.enabled:
+                self._init(config)
+        except ConfigError as error:
+            self._why = str(error)
+            _LOGGER.error("otel-langfuse: nothing is sent: %s", error)  # noqa: TRY400 - it says all; no traceback
+        super().__init__(name=self._inner.name if self._inner is not None else "", timeout_s=timeout_s)
+        _exporters.add(self)
+
+    def _init(self, config: Config) -> None:
+        self._inner = self._made(config)
+        self._why = missing_keys(config)
+        self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
+        static = ((names.ENVIRONMENT, config.environment), (names.RELEASE, config.release))
+        self._static = {key: value for key, value in static if value is not None}
+        self.destination = config.base_url, config.public_key
+
+    def _made(self, config: Config) -> LangfuseExporter | None:
+        return exporter_for(config)
+
+    def give_way(self) -> bool:
+        """From now on somebody else sends what ends: only what ended before is still sent. Returns whether that is news."""
+        if self._replaced_at is not None:
+            return False
+        self._replaced_at = time.time_ns()
+        return True
+
+    def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
+        """Delivers by the exporter that the settings describe."""
+        if self._inner is None:
+            sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._why))
+            return
+        mine = [span for span in spans if self._replaced_at is None or (span.end_time_unix_nano or 0) < self._replaced_at]
+        if len(mine) < len(spans):
+            sending.dropped(Drop(DropReason.FILTERED, len(spans) - len(mine), "a LangfuseSpanProcessor sends them"))
+        kept = [span for span in mine if self._bound is None or sample.keep(int(span.trace_id, 16), self._bound)]
+        if len(kept) < len(mine):
+            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(mine) - len(kept)))
+        if self._static:
+            kept = [span._replace(attributes={**self._static, **span.attributes}) for span in kept]
+        if kept:
+            self._inner.deliver(kept, sending)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a spool; see ``LangfuseExporter``, also for the next three."""
+        return self._inner is not None and self._inner.keeps
+
+    def keep(self, sending: Sending[Any], spans: Callable[[], Sequence[Span]]) -> None:
+        """Puts away what is undecided of a batch."""
+        if self._inner is not None:
+            self._inner.keep(sending, spans)
+
+    def arrived(self, timeout_s: float) -> bool:
+        """Waits until what was put away has been sent."""
+        return self._inner is None or self._inner.arrived(timeout_s)
+
+    def finish(self, timeout_s: float) -> None:
+        """Sends what was put away, as long as that works."""
+        if self._inner is not None:
+            self._inner.finish(timeout_s)
+
+    def close(self) -> None:
+        """Lets go of connections and files."""
+        if self._inner is not None:
+            self._inner.close()
+
+
+class LangfuseIngestionTracesExporter(LangfuseTracesExporter):
+    """The same by Langfuse's ingestion API, for older servers: ``OTEL_TRACES_EXPORTER=langfuse_ingestion``."""
+
+    def _made(self, config: Config) -> LangfuseExporter | None:
+        from .ingestion import LangfuseIngestionExporter  # noqa: PLC0415 - whoever does not ask for it need not load it
+
+        return LangfuseIngestionExporter.from_config(config)
+
+
+def replace(destination: tuple[str, str | None]) -> bool:
+    """Makes the exporters to a destination give way to a processor that sends there. Returns whether that is news to any."""
+    news = [exporter.give_way() for exporter in list(_exporters) if exporter.destination == destination]
+    return any(news)
