@@ -396,6 +396,14 @@ def test_a_call_in_opentelemetrys_conventions() -> None:
     }
 
 
+def test_cached_tokens_under_a_providers_name_are_part_of_the_input() -> None:
+    details = '{"input":10,"output":5,"cache_read_input_tokens":3,"input_cache_creation_5m":2}'
+    found = write(translate(span({**CALL, "langfuse.observation.usage_details": details})), "gen_ai")
+    assert found["gen_ai.usage.input_tokens"] == 15
+    assert found["gen_ai.usage.cache_read.input_tokens"] == 3
+    assert found["gen_ai.usage.cache_creation.input_tokens"] == 2
+
+
 def test_deprecated_names_only_on_demand() -> None:
     observation = translate(span(CALL))
     plain, old = write(observation, "gen_ai"), write(observation, "gen_ai", deprecated=True)
@@ -833,6 +841,17 @@ def answers(identifier: str | None, response: Any) -> dict[str, Any]:
         pytest.param(
             [
                 {
+                    "type": "ai",
+                    "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}],
+                    "tool_calls": [{"name": "f", "args": {}, "id": "1"}],
+                }
+            ],
+            [{"role": "assistant", "parts": [calls("1", "f", {})]}],
+            id="LangChain, a call told twice",
+        ),
+        pytest.param(
+            [
+                {
                     "message": {
                         "role": "user",
                         "contents": [
@@ -1113,6 +1132,21 @@ def test_tools_that_the_server_does_not_see_are_put_into_the_input() -> None:
     assert seen.trace.input == asked
 
 
+def test_tools_that_the_server_moves_by_itself_are_not_put_into_the_input() -> None:
+    one = span({"mlflow.spanOutputs": '"b"', "gen_ai.tool.definitions": TOOLS})
+    after = corrected([one])[0]
+    assert added(one, after) == {"langfuse.observation.output": "b"}
+    assert translate(after, corrections=False).trace == translate(one).trace
+
+
+def test_an_agent_that_repeats_the_usage_of_a_call_further_inside_gives_it_up() -> None:
+    agent = span({"openinference.span.kind": "AGENT", "llm.token_count.prompt": 3}, span_id="a")
+    between = span({}, span_id="b", parent_span_id="a")
+    call = span({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3}, span_id="c", parent_span_id="b")
+    sent = corrected([call, between, agent])
+    assert [seen.usage_details for seen in translate_all(sent, corrections=False)] == [{"input": 3}, {}, {}]
+
+
 def test_usage_that_the_server_hides_anyway_is_not_written() -> None:
     raw = '{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}'
     agent = span({"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.raw": raw})
@@ -1261,7 +1295,8 @@ def test_huge_and_deep_content_takes_bounded_time() -> None:
         '{"content":' * 400 + "1" + "}" * 400,
         to_json([{"role": "user", "content": "x"}] * 5_000),
         to_json({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}] * 5_000}]}),
-        '{"message_content":' * 400 + "1" + "}" * 400,
+        '[{"message_content":' + '{"message_content":' * 900 + "1" + "}" * 900 + "}]",
+        '{"inputs":' * 900 + "1" + "}" * 900,
         '[{"type":"tool_result","content":' * 300 + "1" + "}]" * 300,
     ):
         one = span({"gen_ai.request.model": "m", "input.value": value, "output.value": value})
@@ -1280,6 +1315,12 @@ def test_huge_and_deep_content_takes_bounded_time() -> None:
         "openinference",
     )
     assert sum(key.endswith(".message.role") for key in flattened) == openinference.MAX_ITEMS
+
+
+def test_content_that_is_too_deep_to_compare_is_not_the_same() -> None:
+    deep = "[" * 990 + "]" * 990
+    one = span({"langfuse.observation.input": deep, "langfuse.trace.input": deep + " "})
+    assert write(translate(one), "langfuse")["langfuse.observation.input"] == deep
 
 
 def test_a_long_chain_of_spans_takes_bounded_time() -> None:

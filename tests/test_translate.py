@@ -198,6 +198,13 @@ def test_explicit_usage_of_an_agent_is_never_taken_away() -> None:
     assert agent.usage_details == {"input": 3}
 
 
+def test_openlits_input_is_made_whole_only_where_it_is_told() -> None:
+    scope = Scope("openlit.instrumentation.openai")
+    told = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.cache_read.input_tokens": 4}
+    assert translate(span(told, scope=scope)).usage_details == {"input": 10, "input_cached_tokens": 4}
+    assert translate(span({"llm.token_count.prompt": 10}, scope=scope)).usage_details == {"input": 10}
+
+
 def test_parents_in_a_circle_end() -> None:
     call = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3, "gen_ai.response.id": "r"}
     assert len(translate_all([span(call, span_id="a", parent_span_id="b"), span(call, span_id="b", parent_span_id="a")])) == 2

@@ -149,7 +149,7 @@ def _spelled(view: View, counts: dict[str, Any] | None) -> dict[str, Any] | None
         if SPELLINGS.get(name, name) not in counts or name not in SPELLINGS
     }
     given = js.number(renamed.get("input_tokens"))
-    if view.scope.name.startswith("openlit") and math.isfinite(given):
+    if view.scope.name.startswith("openlit") and "input_tokens" in renamed and math.isfinite(given):
         cached = sum(count for names in (CACHE_READ, CACHE_CREATION) if (count := first_count(renamed, names)) is not None)
         renamed |= {"input_tokens": given + cached}
     return None if renamed == counts else usage(renamed)
