@@ -407,8 +407,12 @@ def run(path: Path, program: str, server: Server, **environ: str) -> subprocess.
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_multiprocessing_deliver(method: str, tmp_path: Path) -> None:
     program = """
-        import multiprocessing
+        import multiprocessing, posix
         from concurrent.futures import ProcessPoolExecutor
+
+        def bare():
+            os._exit = posix._exit  # somebody else's idea
+            work("bare")
 
         if __name__ == "__main__":
             context = multiprocessing.get_context(sys.argv[1] if len(sys.argv) > 1 else os.environ["METHOD"])
@@ -416,6 +420,9 @@ def test_children_of_multiprocessing_deliver(method: str, tmp_path: Path) -> Non
             process = context.Process(target=work, args=("process",))
             process.start()
             process.join()
+            other = context.Process(target=bare)
+            other.start()
+            other.join()
             with context.Pool(2) as pool:  # which ends them by SIGTERM
                 pool.map(work, [f"pool {i}" for i in range(20)], chunksize=1)
             pool = context.Pool(2, maxtasksperchild=2)
@@ -431,6 +438,7 @@ def test_children_of_multiprocessing_deliver(method: str, tmp_path: Path) -> Non
         assert done.stdout == "0 1\n", done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         expected = [
+            "bare",
             "parent",
             "process",
             *(f"{kind} {i}" for kind, n in (("pool", 20), ("closed", 8), ("future", 8)) for i in range(n)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import stat
@@ -290,6 +291,58 @@ def demo(context: click.Context, db: str | None, *, keep: bool) -> None:
     for name, value in ENVIRONMENT.items():  # what a user would set for the instrumentation
         os.environ.setdefault(name, value)
     context.exit(run_demo(db, keep, sys.stdout))
+
+
+# -- doctor ------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--base-url", metavar="URL", help="Instead of LANGFUSE_BASE_URL; also sqlite:///FILE.")
+@click.option("--endpoint", metavar="URL", help="Look at this OTLP collector instead of Langfuse.")
+@click.option("--grpc", is_flag=True, help="The collector speaks gRPC.")
+@click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="For the collector; may be repeated.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="For each step; default: LANGFUSE_TIMEOUT, else 5.")
+@click.option("--no-send", is_flag=True, help="Send no test observation.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+@click.pass_context
+def doctor(
+    context: click.Context,
+    base_url: str | None,
+    endpoint: str | None,
+    headers: tuple[str, ...],
+    timeout: float | None,
+    *,
+    grpc: bool,
+    no_send: bool,
+    as_json: bool,
+) -> None:
+    """Look for what keeps observations from arriving, and say what to do about it.
+
+    Settings, name resolution, connection, TLS, server, clock, credentials and write mode are looked at, and one test observation
+    is sent, in the environment otel-langfuse-doctor. Nothing but the configured destination is asked. The exit status is 1 if
+    something fails.
+    """
+    from otel_langfuse.local.doctor import Collector
+    from otel_langfuse.local.doctor import doctor as run
+
+    collector = None
+    if endpoint is not None:
+        if base_url is not None:
+            raise click.UsageError("--base-url is for Langfuse, --endpoint for a collector.")
+        collector = Collector(endpoint, "grpc" if grpc else "http/protobuf", _headers(headers))
+    elif headers or grpc:
+        raise click.UsageError("--header and --grpc are for --endpoint.")
+    logging.getLogger("otel_langfuse").disabled = True  # the report says it all
+    environ = dict(os.environ)
+    os.environ.pop("LANGFUSE_SPOOL_PATH", None)  # what cannot be sent now is to be told, not kept
+    options = {"base_url": base_url, "timeout": timeout}
+    context.exit(run(environ, options, sys.stdout, collector=collector, sends=not no_send, as_json=as_json))
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str]:
+    if not all("=" in header for header in given):
+        raise click.UsageError("--header takes NAME=VALUE.")
+    return {name: value for name, _, value in (header.partition("=") for header in given)}
 
 
 # -- spool -------------------------------------------------------------------------------------------------------------

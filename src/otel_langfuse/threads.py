@@ -11,7 +11,7 @@ workers are, with an application that was loaded before them). Without gevent th
 
 from __future__ import annotations
 
-import _thread  # noqa: F401 - looked up by its name
+import _thread
 import os
 import sys
 import threading
@@ -40,8 +40,13 @@ def _original(module: str, name: str) -> Any:
 
 def get_ident() -> int:
     """The running thread's id; all greenlets of a thread have the same."""
+    if "gevent.monkey" not in sys.modules:  # the usual case, and this is called for each span that is left out
+        return _get_ident()
     ident: int = _original("_thread", "get_ident")()
     return ident
+
+
+_get_ident: Final = _thread.get_ident
 
 
 # -- threads -----------------------------------------------------------------------------------------------------------

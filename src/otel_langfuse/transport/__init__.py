@@ -136,13 +136,14 @@ class HttpTransport:
         self._pools: dict[tuple[Origin, int], Any] = {}
         self._used_at: dict[tuple[Origin, int], float] = {}
 
-    def send(self, request: Request, timeout_s: float) -> Response:
-        """Sends a request by POST.
+    def send(self, request: Request, timeout_s: float, *, method: str = "POST") -> Response:
+        """Sends a request.
 
         Args:
             request: to be sent to its ``url``; its headers get the credentials only if the origin is ours.
             timeout_s: seconds for all of it. A server that trickles its answer byte by byte does not extend it. Resolving the
                 name, and each step of a TLS or proxy handshake, are bounded only each by itself.
+            method: of HTTP.
 
         Returns:
             The status, the headers with names in lower case and at most ``MAX_RESPONSE_BYTES`` of the body, as far as it
@@ -150,7 +151,7 @@ class HttpTransport:
         """
         with suppressed(), self._http.deadline(timeout_s):
             try:
-                return self._send(request, timeout_s)
+                return self._send(request, timeout_s, method)
             except Exception as error:  # noqa: BLE001 - whatever goes wrong on a network is an answer, not an exception
                 return Response(None, error=self._http.reason(error, timeout_s))
 
@@ -161,11 +162,11 @@ class HttpTransport:
         for pool in pools.values():
             pool.clear()
 
-    def _send(self, request: Request, timeout_s: float) -> Response:
+    def _send(self, request: Request, timeout_s: float, method: str) -> Response:
         origin = origin_of(request.url)
         headers = {**request.headers, **self._credentials} if origin == self._origin else dict(request.headers)
         answer = self._pool(origin).request(
-            "POST",
+            method,
             request.url,
             body=request.body,
             headers=headers,

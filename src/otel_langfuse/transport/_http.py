@@ -28,7 +28,7 @@ def new_pool(scheme: str, host: str, tls: Tls = NO_TLS) -> Any:
     address = proxy(scheme, host)
     options: dict[str, Any] = {"num_pools": 2, "maxsize": 10}
     if scheme == "https":
-        options["ca_certs"] = tls.certificate_file or _certificates()
+        options["ca_certs"] = tls.certificate_file or certificates()
         options["cert_file"], options["key_file"] = tls.client_certificate_file, tls.client_key_file
     if address is None:
         manager = urllib3.PoolManager(**options)
@@ -51,7 +51,7 @@ def proxy(scheme: str, host: str) -> str | None:
     return found if not found or "://" in found else f"http://{found}"
 
 
-def _certificates() -> str | None:
+def certificates() -> str | None:
     """None for the system's store; certifi's file where the system has none and certifi is installed."""
     paths = ssl.get_default_verify_paths()
     if paths.cafile or paths.capath:
