@@ -559,6 +559,21 @@ def test_a_collector_gets_a_test_observation_and_no_key_of_langfuses(server: Lan
     assert probe.ENVIRONMENT in str(ExportTraceServiceRequest.FromString(gzip.decompress(server.asked[-1][3])))
 
 
+def test_a_collector_that_speaks_grpc() -> None:
+    grpc_servers = pytest.importorskip("grpc_servers", reason="grpcio is not installed")
+    with grpc_servers.GrpcServer() as collector:
+        code, document = examine({}, Collector(collector.url, "grpc", {}))
+        assert code == 0, document
+        assert statuses(document) == {
+            "settings": "ok",
+            "name": "ok",
+            "connection": "ok",
+            "TLS": "skip",
+            "test observation": "ok",
+        }
+        assert [call.names for call in collector.taken] == [["otel-langfuse doctor"]]
+
+
 def test_a_collector_at_another_path(server: Langfuse) -> None:
     code, document = examine(environ(server.url), Collector(f"{server.url}/wrong", "http/protobuf", {}))
     assert code == 1

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_langfuse import (
     ConfigError,
@@ -526,6 +526,38 @@ def test_what_cannot_be_read_is_counted_and_its_neighbours_arrive() -> None:
         assert exporter.export(spans) is FAILURE
         assert server.names == ["a", "b"]
         assert exporter.stats() == (3, 2, 0, {"unreadable": 1}, 0)
+
+
+def test_with_threads_several_requests_of_ours_are_on_their_way_at_once_and_one_of_a_foreign_exporter() -> None:
+    gate = threading.Barrier(3, timeout=5)
+
+    def meet(exchange: Any) -> None:
+        gate.wait()
+        status(200)(exchange)
+
+    class Foreign(SpanExporter):
+        running = most = 0
+
+        def export(self, spans: Any) -> SpanExportResult:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            time.sleep(0.02)
+            self.running -= 1
+            return SUCCESS
+
+    with Server(meet) as server:
+        keys = {"public_key": "pk", "secret_key": "sk", "base_url": server.url}
+        processor = LangfuseSpanProcessor(**keys, threads=3, flush_at=1)
+        foreign = Foreign()
+        other = LangfuseSpanProcessor(foreign, threads=3, flush_at=1)
+        for span in sdk_spans(["a", "b", "c"]):
+            processor.on_end(span)
+            other.on_end(span)
+        assert processor.force_flush(6000)
+        assert other.force_flush(6000)
+        assert foreign.most == 1
+        processor.shutdown()
+        other.shutdown()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

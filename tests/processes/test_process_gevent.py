@@ -67,6 +67,21 @@ def test_spans_are_delivered_while_the_application_computes(tmp_path: Path) -> N
         assert server.received[0].at < float(end) - 0.5
 
 
+def test_spans_are_delivered_by_grpc_while_the_application_computes(tmp_path: Path) -> None:
+    grpc_servers = pytest.importorskip("grpc_servers", reason="grpcio is not installed")
+    program = """
+        langfuse.shutdown()
+        exporter = LangfuseOTLPExporter(endpoint=os.environ["GRPC"], protocol="grpc")
+        langfuse = configure(exporter, flush_interval=0.1)
+        tracer.start_span("a").end()
+        compute(1.5)
+        print(langfuse.stats().exported)
+    """
+    with Server() as server, grpc_servers.GrpcServer() as collector:
+        assert told(run(tmp_path, program, server, GRPC=collector.url)) == ["1"]
+        assert [call.names for call in collector.taken] == [["a"]]
+
+
 @pytest.mark.parametrize("patch", ["", PATCHED], ids=["patched later", "patched first"])
 def test_other_greenlets_go_on_while_one_waits_for_a_flush(patch: str, tmp_path: Path) -> None:
     program = """

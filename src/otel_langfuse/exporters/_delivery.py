@@ -57,11 +57,15 @@ class Left(NamedTuple):
 class Patience(Protocol):
     """How long somebody waits for a destination."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no more time for anything."""
+
     def wait(self, decision: Waiting) -> bool:
         """Sleeps before a request is sent again. False: it is not, it is left."""
 
-    def goes_on(self) -> bool:
-        """Whether the requests that follow one that was left are to be sent; else they are left, too."""
+    def tries(self, left: int) -> bool:
+        """Whether the next request is to be sent, when so many before it were left; else it is left, too."""
 
     def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
         """Seconds for one request, of those that there are by the settings, and for everything."""
@@ -76,17 +80,24 @@ class InMemory:
     def __init__(self, sending: Sending[Any]) -> None:
         self._sending = sending
         self._is_last = False
+        self._is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no more time for anything."""
+        return self._is_over or self._sending.time_left_s() <= 0
 
     def wait(self, decision: Waiting) -> bool:
         """Sleeps. When shutdown wakes it, or there is no time to sleep, once more True: there may be no other process."""
         if self._sending.wait(decision.seconds):
             return True
         if self._is_last or not self._sending.stopping:
+            self._is_over = True
             return False
         self._is_last = True
         return True
 
-    def goes_on(self) -> bool:
+    def tries(self, left: int) -> bool:  # noqa: ARG002 - the signature of the protocol
         """Yes: each gets its chance."""
         return True
 
@@ -136,42 +147,49 @@ class Delivery:
         self._todo: list[Request] = []  # in reverse
         self._current: Request | None = None
         self._left: list[Left] = []
-        self._taken_away = False
+        self._is_running = False
+        self._is_taken_away = False
         self._splits = 0
         self._taken = 0
 
-    def run(self, requests: Sequence[Request], attempt: int = 0) -> list[Left]:
-        """Delivers them in order.
+    def run(self, requests: Sequence[Request], attempt: int = 0) -> None:
+        """Delivers them in order. The fate of every span is reported, but for those of what is left.
 
         Args:
             requests: with all that is to be delivered.
             attempt: how often the first of them was sent before.
-
-        Returns:
-            What is left, in order. The fate of every other span was reported.
         """
         with self._lock:
+            self._is_running = True
             self._todo = list(reversed(requests))
         while (request := self._next()) is not None:
-            if self._left and not self._patience.goes_on():
-                self._leave(request, self._left[-1].detail, self._left[-1].reason)
-                continue
-            self._deliver(request, attempt)
+            if self._patience.tries(len(self._left)):
+                self._deliver(request, attempt)
+            else:
+                self._leave(request, self._left[-1].detail if self._left else "", self._left[-1].reason if self._left else None)
             attempt = 0
-        return self._left
 
-    def take_away(self) -> list[Request]:
-        """What is undecided, from another thread: nothing of it is reported, sent again or left here any more."""
+    def pop_left(self) -> Left | None:
+        """The next request that was left, in order; None if there is no more."""
         with self._lock:
-            self._taken_away = True
+            return self._left.pop(0) if self._left else None
+
+    def take_away(self) -> list[Request] | None:
+        """What is undecided, from another thread: it is not sent again, reported or left here any more.
+
+        Returns:
+            None if ``run`` was not called yet; it will then do nothing.
+        """
+        with self._lock:
+            self._is_taken_away = True
             current = [] if self._current is None else [self._current]
-            return [*current, *reversed(self._todo), *(left.request for left in self._left)]
+            rest = [*(left.request for left in self._left), *current, *reversed(self._todo)]
+            self._left, self._todo = [], []
+            return rest if self._is_running else None
 
     def _next(self) -> Request | None:
         with self._lock:
-            self._current = None if self._taken_away or not self._todo else self._todo.pop()
-            if self._taken_away:
-                self._left = []
+            self._current = None if self._is_taken_away or not self._todo else self._todo.pop()
             return self._current
 
     def _deliver(self, request: Request, attempt: int) -> None:
@@ -182,7 +200,7 @@ class Delivery:
             if not isinstance(decision, retry.Wait):
                 self._patience.answered()
             with self._lock:
-                if self._taken_away:
+                if self._is_taken_away:
                     return
                 rest = self._current = self._decided(request, decision)
             if rest is None or not isinstance(decision, (retry.Wait, retry.Partly)):
@@ -212,7 +230,7 @@ class Delivery:
     def _leave(self, request: Request, detail: str, reason: DropReason | None = None) -> None:
         with self._lock:
             self._current = None
-            if not self._taken_away:
+            if not self._is_taken_away:
                 self._left.append(Left(request, detail, reason or DropReason.SEND_FAILED))
 
     def _done(self, items: Sequence[Any], decision: retry.Done) -> None:

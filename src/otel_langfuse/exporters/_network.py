@@ -20,7 +20,7 @@ from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
 
 from ._base import LangfuseExporter
-from ._delivery import Delivery, InMemory, Patience
+from ._delivery import Delivery, InMemory, Left, Patience
 
 if TYPE_CHECKING:
     from ._outbox import Outbox
@@ -107,21 +107,33 @@ class NetworkExporter(LangfuseExporter):
         if self._missing:
             sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._missing))
             return
-        made = self._requests(spans, sending)
         outbox = self._outbox
+        patience: Patience = InMemory(sending)
         if outbox is not None:
             outbox.begin(sending.ledger)
-            made = [request for request in made if not (outbox.takes_all and outbox.put(request, sending))]
-        patience: Patience = InMemory(sending) if outbox is None else outbox.patience(sending)
+            patience = outbox.patience(sending)
+        back = self._deliver(None, spans, sending, patience)
+        while back and not patience.is_over:  # the spool cannot be written, or has no room for any of it
+            patience = InMemory(sending) if outbox is None or outbox.works else outbox.patience(sending)
+            back = self._deliver([one.request for one in back], spans, sending, patience)
+        for one in back:
+            sending.dropped(Drop(one.reason, count_spans(one.request.items), one.detail))
+
+    def _deliver(
+        self, made: list[Request] | None, spans: Sequence[Span], sending: Sending[Any], patience: Patience
+    ) -> list[Left]:
+        """Sends requests (if None, they are made of ``spans``), or puts them into the spool. Returns those that are left."""
         delivery = Delivery(self.target, self._transport, sending, patience, timeout_s=self._timeout_s, ledger=self._ledger)
         self._deliveries[id(sending)] = delivery
         try:
-            left = delivery.run(made)
+            delivery.run(self._requests(spans, sending) if made is None else made)
+            back: list[Left] = []
+            while (left := delivery.pop_left()) is not None:
+                if self._outbox is None or not self._outbox.put(left.request, sending):
+                    back.append(left)
         finally:
             del self._deliveries[id(sending)]
-        for one in left:
-            if outbox is None or not outbox.put(one.request, sending):
-                sending.dropped(Drop(one.reason, count_spans(one.request.items), one.detail))
+        return back
 
     def keep(self, sending: Sending[Any], spans: Callable[[], Sequence[Span]]) -> None:
         """Puts into the spool what is undecided of a batch, be it on its way just now; see ``batch.Keeper``.
@@ -134,7 +146,8 @@ class NetworkExporter(LangfuseExporter):
         if outbox is None or not sending.undecided:
             return
         delivery = self._deliveries.get(id(sending))
-        for request in self._requests(spans(), sending) if delivery is None else delivery.take_away():
+        rest = None if delivery is None else delivery.take_away()
+        for request in self._requests(spans(), sending) if rest is None else rest:
             outbox.put(request, sending)
 
     def arrived(self, timeout_s: float) -> bool:

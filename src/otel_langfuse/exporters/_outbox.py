@@ -100,6 +100,7 @@ class Outbox:
         self._not_before = -math.inf
         self._is_outage = False
         self._broken_until = -math.inf  # the spool
+        self._has_begun = False
         self._has_more = True  # perhaps
         self._workers: list[Any] = []
         self._stop = Stop()
@@ -109,6 +110,7 @@ class Outbox:
     def begin(self, ledger: Ledger) -> None:
         """Says whose notes and counts they are from now on; starts to send what is in the spool."""
         self._ledger = ledger
+        self._has_begun = True
         with self._lock:
             while len(self._workers) < self._rules.threads and not self._closed and not self._stop.is_set():
                 worker = threading.Thread(target=self._work, name="otel-langfuse-spool", daemon=True)
@@ -197,7 +199,7 @@ class Outbox:
             self._has_more = True
             self._changed.notify_all()
             is_idle = not self._workers
-        if is_idle and self._pending and timeout_s > 0:
+        if is_idle and self._has_begun and timeout_s > 0:  # no thread could be started
             self._work()
         with self._changed:
             self._changed.wait_for(lambda: not self._workers, deadline - time.monotonic())
@@ -286,8 +288,11 @@ class Outbox:
         request = request._replace(items=Unread(request, kept.spans))
         account = _Account(self, kept)
         delivery = Delivery(self._target, self._transport, account, _Once(self), timeout_s=self._timeout_s, ledger=self._ledger)
+        left: list[Left] = []
         try:
-            left = delivery.run([request], kept.attempts)
+            delivery.run([request], kept.attempts)
+            while (one := delivery.pop_left()) is not None:
+                left.append(one)
         except Exception as error:  # noqa: BLE001 - it would be the same again and again
             account.dropped(Drop(DropReason.UNREADABLE, kept.spans, f"{type(error).__name__} while sending what is in the spool"))
             left = []
@@ -359,6 +364,10 @@ class _BeforeSpool:
         self._sending = sending
         self._in_memory = InMemory(sending)
 
+    @property
+    def is_over(self) -> bool:
+        return self._in_memory.is_over
+
     def wait(self, decision: Waiting) -> bool:
         self._outbox.failed(decision.seconds)
         if not self._outbox.works:
@@ -368,7 +377,7 @@ class _BeforeSpool:
     def _is_overdue(self) -> bool:
         return self._outbox.is_overdue(is_crowded=self._sending.stopping or self._sending.is_crowded())
 
-    def goes_on(self) -> bool:
+    def tries(self, left: int) -> bool:  # noqa: ARG002 - the signature of the protocol
         return not self._outbox.takes_all
 
     def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
@@ -382,6 +391,8 @@ class _BeforeSpool:
 class _Once:
     """The patience of who sends from the spool: each request is tried once, and none when one of them was not taken."""
 
+    is_over = True
+
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
@@ -390,8 +401,8 @@ class _Once:
         self._outbox.failed(max(decision.seconds, backoff_s))
         return False
 
-    def goes_on(self) -> bool:
-        return False
+    def tries(self, left: int) -> bool:
+        return not left
 
     def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
         return min(timeout_s, left_s)
