@@ -20,6 +20,9 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
                  opentelemetry-exporter-otlp==1.30.0 opentelemetry-semantic-conventions==0.51b0 \
                  opentelemetry-instrumentation-fastapi==0.51b0
 
+# Files of tests side by side, because they mostly wait; each file's own tests one after the other, as they share servers.
+PARALLEL      := -n 2 --dist loadfile
+
 .DEFAULT_GOAL := check
 .PHONY: check check-oldest processes demo bench bench-quick capture backends fix clean
 
@@ -28,10 +31,10 @@ check: .venv/.has-dev
 	.venv/bin/ruff check --quiet
 	.venv/bin/mypy --no-error-summary
 	.venv/bin/lint-imports --no-cache --no-logo >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(PARALLEL)
 
 check-oldest: .venv-oldest/.has-test
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(PARALLEL)
 
 processes: .venv-processes/.has-processes
 	.venv-processes/bin/python -m pytest tests/processes tests/test_processes.py

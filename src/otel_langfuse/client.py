@@ -19,7 +19,7 @@ from .config import Config, sqlite_path, wants_processor
 from .errors import ConfigError
 from .exporters import entry_points, missing_keys
 from .model import Stats
-from .processor import LangfuseSpanProcessor, ProcessorSettings
+from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -86,7 +86,7 @@ def configure(
         ConfigError: a setting cannot work.
     """
     values: dict[str, Any] = dict(settings)
-    functions = {name: values.pop(name, None) for name in ("mask", "should_export_span")}
+    functions = {name: values.pop(name, None) for name in FUNCTIONS}
     config = Config.from_env(**values)
     return _configured(exporter, tracer_provider, config, functions, settings)
 
@@ -195,7 +195,7 @@ def post_instrument() -> None:
     """
     try:
         if wants_processor():
-            _configured(None, None, Config.from_env(), {"mask": None, "should_export_span": None}, {}, by_agent=True)
+            _configured(None, None, Config.from_env(), dict.fromkeys(FUNCTIONS), {}, by_agent=True)
     except ConfigError as error:
         _LOGGER.error("otel-langfuse: OTEL_LANGFUSE_PROCESSOR: nothing is sent: %s", error)  # noqa: TRY400 - it says all
     except Exception:

@@ -22,6 +22,8 @@ DEFAULT_BASE_URL: Final = "https://cloud.langfuse.com"
 ENVIRONMENT_PATTERN: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 """What Langfuse accepts as a tracing environment (api.md 2.6)."""
 
+SPOOL_SETTINGS: Final = ("spool_path", "spool_mode", "spool_after", "spool_max_bytes", "spool_max_age")
+
 _RELEASE_VARIABLES: Final = (  # the commit that a platform or a CI service says it runs, after Langfuse's own variable
     "LANGFUSE_RELEASE",
     "VERCEL_GIT_COMMIT_SHA",

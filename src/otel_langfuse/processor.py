@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
-from typing import Any, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -19,7 +19,7 @@ from opentelemetry.trace import TraceFlags
 from . import attributes as names
 from . import meters
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
-from .config import Config
+from .config import SPOOL_SETTINGS, Config
 from .errors import ConfigError, DropReason
 from .exporters import LangfuseExporter, exporter_for, note_failures, prepared
 from .model import Stats
@@ -32,10 +32,16 @@ from .spans import from_sdk, to_sdk
 from .stats import Ledger
 from .transport import suppressed
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 SPAN_BYTES: Final = 512
 """What a span counts for beside its texts."""
 
 _LARGE_BYTES: Final = 4096
+
+FUNCTIONS: Final = ("mask", "should_export_span")
+"""Settings of a processor that are no values: they come from no variable, and no table of them can be written."""
 
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 
@@ -44,7 +50,7 @@ _Ended: TypeAlias = "tuple[ReadableSpan, Mapping[str, Any]]"
 
 
 class ProcessorSettings(TypedDict, total=False):
-    """The settings of ``LangfuseSpanProcessor``, for functions that hand them on."""
+    """The settings of ``LangfuseSpanProcessor``, which says what each is; for functions that hand them on, too."""
 
     public_key: str | None
     secret_key: str | None
@@ -109,61 +115,15 @@ class LangfuseSpanProcessor(SpanProcessor):
         ConfigError: a setting cannot work.
     """
 
-    def __init__(
-        self,
-        exporter: SpanExporter | None = None,
-        *,
-        public_key: str | None = None,
-        secret_key: str | None = None,
-        base_url: str | None = None,
-        environment: str | None = None,
-        release: str | None = None,
-        mask: masking.Mask | None = None,
-        sample_rate: float | None = None,
-        should_export_span: span_filter.Predicate | None = None,
-        flush_at: int | None = None,
-        flush_interval: float | None = None,
-        max_queue_spans: int | None = None,
-        max_queue_bytes: int | None = None,
-        queue_policy: str | None = None,
-        max_wait_ms: float | None = None,
-        threads: int | None = None,
-        timeout: float | None = None,
-        spool_path: str | os.PathLike[str] | None = None,
-        spool_mode: str | None = None,
-        spool_after: float | None = None,
-        spool_max_bytes: int | None = None,
-        spool_max_age: float | None = None,
-        flush_on_exit: bool | None = None,
-    ) -> None:
-        config = Config.from_env(
-            public_key=public_key,
-            secret_key=secret_key,
-            base_url=base_url,
-            environment=environment,
-            release=release,
-            sample_rate=sample_rate,
-            flush_at=flush_at,
-            flush_interval=flush_interval,
-            max_queue_spans=max_queue_spans,
-            max_queue_bytes=max_queue_bytes,
-            queue_policy=queue_policy,
-            max_wait_ms=max_wait_ms,
-            threads=threads,
-            timeout=timeout,
-            spool_path=spool_path,
-            spool_mode=spool_mode,
-            spool_after=spool_after,
-            spool_max_bytes=spool_max_bytes,
-            spool_max_age=spool_max_age,
-            flush_on_exit=flush_on_exit,
-        )
+    def __init__(self, exporter: SpanExporter | None = None, **settings: Unpack[ProcessorSettings]) -> None:
+        values: dict[str, Any] = dict(settings)
+        mask, should_export_span = (values.pop(name, None) for name in FUNCTIONS)
+        config = Config.from_env(**values)
         if should_export_span is not None and not callable(should_export_span):
             raise ConfigError(f"should_export_span={type(should_export_span).__name__}: expected a function of a span")
         if exporter is not None and not callable(getattr(exporter, "export", None)):
             raise ConfigError(f"exporter={type(exporter).__name__}: expected an opentelemetry SpanExporter")
-        of_spool = (spool_path, spool_mode, spool_after, spool_max_bytes, spool_max_age)
-        if exporter is not None and any(value is not None for value in of_spool):
+        if exporter is not None and any(values.get(name) is not None for name in SPOOL_SETTINGS):
             raise ConfigError("spool_...=...: expected at the exporter, which is what sends")
         given = None if mask is None else masking.checked(mask)
         self._predicate = should_export_span
