@@ -74,6 +74,13 @@ def test_auto_instrumented(tmp_path: Path) -> None:
     assert generation.trace.user_id == "ada"
 
 
+def test_lambda_handler(tmp_path: Path) -> None:
+    assert run("lambda_handler.py", tmp_path).count("queued=0") == 2, "each invocation delivered before it answered"
+    store = Store(tmp_path / "lambda_handler.db", create=False)
+    assert len(store.traces()) == 2
+    store.close()
+
+
 def test_any_collector_started_by_itself(tmp_path: Path) -> None:
     assert "collector at /v1/traces: ['chat toy-1', 'answer']" in run("any_collector.py", tmp_path)
 
