@@ -44,7 +44,7 @@ CHATS = [
     Chat(_text(300), _text(1500), tuple(_text(900) for _ in range(5)), f"user-{i % 17}", f"session-{i % 29}") for i in range(240)
 ]
 LARGE = [_text(200_000) for _ in range(4)]
-_STEPS = (
+STEPS = (
     ("rag", "chain"),
     ("retrieve", "retriever"),
     ("rerank", "tool"),
@@ -54,24 +54,28 @@ _STEPS = (
 
 
 def _w1(tracer: Tracer, count: int) -> None:
-    for i in range(count // len(_STEPS)):
+    for i in range(count // len(STEPS)):
         chat = CHATS[i % len(CHATS)]
         with tracer.start_as_current_span("rag") as root:
             _w1_attributes(root, chat, 0)
-            for step in range(1, len(_STEPS)):
-                with tracer.start_as_current_span(_STEPS[step][0]) as span:
+            for step in range(1, len(STEPS)):
+                with tracer.start_as_current_span(STEPS[step][0]) as span:
                     _w1_attributes(span, chat, step)
 
 
-def _w1_attributes(span: Span, chat: Chat, step: int) -> None:
-    name, kind = _STEPS[step]
-    messages = [
-        {"role": "system", "content": f"You {name} from this context: {chat.context}"},
+def messages_of(chat: Chat, step: int) -> list[dict[str, str]]:
+    """What one step of W1 is given."""
+    return [
+        {"role": "system", "content": f"You {STEPS[step][0]} from this context: {chat.context}"},
         {"role": "user", "content": chat.question},
     ]
+
+
+def _w1_attributes(span: Span, chat: Chat, step: int) -> None:
+    kind = STEPS[step][1]
     attributes: dict[str, Any] = {
         "langfuse.observation.type": kind,
-        "langfuse.observation.input": json.dumps(messages),
+        "langfuse.observation.input": json.dumps(messages_of(chat, step)),
         "langfuse.observation.output": json.dumps({"role": "assistant", "content": chat.answers[step]}),
         "user.id": chat.user,
         "session.id": chat.session,

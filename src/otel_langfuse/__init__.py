@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from .model import Stats
     from .processor import LangfuseSpanProcessor
     from .propagation import propagate_attributes
+    from .tracing import (
+        Observation,
+        ObservationFields,
+        TraceUpdate,
+        create_event,
+        create_observation_id,
+        create_trace_id,
+        get_current_observation_id,
+        get_current_trace_id,
+        get_trace_url,
+        observe,
+        start_as_current_observation,
+        start_observation,
+        update_current_generation,
+        update_current_span,
+        update_current_trace,
+    )
 
     __version__: str
 
@@ -26,11 +43,26 @@ __all__ = [
     "LangfuseIngestionExporter",
     "LangfuseOTLPExporter",
     "LangfuseSpanProcessor",
+    "Observation",
+    "ObservationFields",
     "SqliteExporter",
     "Stats",
+    "TraceUpdate",
     "__version__",
     "configure",
+    "create_event",
+    "create_observation_id",
+    "create_trace_id",
+    "get_current_observation_id",
+    "get_current_trace_id",
+    "get_trace_url",
+    "observe",
     "propagate_attributes",
+    "start_as_current_observation",
+    "start_observation",
+    "update_current_generation",
+    "update_current_span",
+    "update_current_trace",
 ]
 
 _HOMES = {
@@ -41,10 +73,25 @@ _HOMES = {
     "LangfuseIngestionExporter": ".exporters.ingestion",
     "LangfuseOTLPExporter": ".exporters.otlp",
     "LangfuseSpanProcessor": ".processor",
+    "Observation": ".tracing",
+    "ObservationFields": ".tracing",
     "SqliteExporter": ".exporters.sqlite",
     "Stats": ".model",
+    "TraceUpdate": ".tracing",
     "configure": ".client",
+    "create_event": ".tracing",
+    "create_observation_id": ".tracing",
+    "create_trace_id": ".tracing",
+    "get_current_observation_id": ".tracing",
+    "get_current_trace_id": ".tracing",
+    "get_trace_url": ".tracing",
+    "observe": ".tracing",
     "propagate_attributes": ".propagation",
+    "start_as_current_observation": ".tracing",
+    "start_observation": ".tracing",
+    "update_current_generation": ".tracing",
+    "update_current_span": ".tracing",
+    "update_current_trace": ".tracing",
 }
 
 

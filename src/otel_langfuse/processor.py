@@ -27,7 +27,7 @@ from .pipeline import filter as span_filter
 from .pipeline import mask as masking
 from .pipeline import sample
 from .prepare import ready
-from .propagation import propagated_attributes
+from .propagation import propagated_attributes, set_attributes
 from .spans import from_sdk, to_sdk
 from .stats import Ledger
 from .transport import suppressed
@@ -133,6 +133,7 @@ class LangfuseSpanProcessor(SpanProcessor):
             for key, value in ((names.ENVIRONMENT, config.environment), (names.RELEASE, config.release))
             if value is not None
         }
+        self._wanted: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, self._static)
         self._exporter = (exporter or exporter_for(config)) if config.enabled else None
         self._ledger = Ledger(name=_name(self._exporter))
         if exporter is not None and config.spool_path is not None and not isinstance(exporter, LangfuseExporter):
@@ -172,9 +173,12 @@ class LangfuseSpanProcessor(SpanProcessor):
             found = propagated_attributes(parent_context)
             if self._batch is None or not (found or self._static):
                 return
-            present = _copied(span.attributes)
-            wanted = {**self._static, **found}
-            span.set_attributes({key: value for key, value in wanted.items() if key not in present})
+            if found is not self._wanted[0]:  # mostly the same as for the span before
+                self._wanted = (found, {**self._static, **found})
+            wanted = self._wanted[1]
+            if present := span.attributes:
+                wanted = {key: value for key, value in wanted.items() if key not in present}
+            set_attributes(span, wanted)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             self._ledger.note("on_start", f"{type(error).__name__} while setting attributes on a span that starts")
 

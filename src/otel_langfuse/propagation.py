@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 
 from . import attributes as names
@@ -80,6 +81,30 @@ def propagated_attributes(context: Context | None = None) -> Mapping[str, Any]:
     """The attributes (key -> value) that spans starting in ``context`` get; None is the current context."""
     found = otel_context.get_value(_KEY, context)
     return found if isinstance(found, MappingProxyType) else _NOTHING
+
+
+def set_attributes(span: Any, attributes: Mapping[str, Any]) -> None:
+    """Sets attributes whose values are known to be texts, numbers, booleans or tuples of texts.
+
+    The SDK would look at each of them again, which takes several times as long as setting them. So on a span of its own class,
+    without a limit that they could meet, they are put beside the others under the span's own lock; everywhere else, and where
+    an SDK keeps them otherwise, its public method is called.
+    """
+    held = getattr(span, "_attributes", None)
+    if type(held) is BoundedAttributes and type(span).__module__ == _SDK and held.max_value_len is None:
+        try:
+            with span._lock:  # noqa: SLF001
+                stored = held._dict  # noqa: SLF001
+                room = held.maxlen is None or len(stored) + len(attributes) <= held.maxlen
+                if room and type(stored) is dict and span.is_recording():
+                    stored.update(attributes)
+                    return
+        except AttributeError:
+            pass
+    span.set_attributes(attributes)
+
+
+_SDK: Final = "opentelemetry.sdk.trace"
 
 
 def _detach(token: Any) -> None:

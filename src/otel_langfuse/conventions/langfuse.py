@@ -85,7 +85,7 @@ def _valid_time(value: Any) -> Any:
 
 CONVENTION = Convention(
     name="langfuse",
-    scopes=("langfuse-sdk", "langfuse-sdk.*"),
+    scopes=("langfuse-sdk", "langfuse-sdk.*", "otel-langfuse"),
     metadata=(
         (IN_OBSERVATION, key.OBSERVATION_METADATA),
         (IN_TRACE, key.TRACE_METADATA),
