@@ -164,7 +164,9 @@ def peer_block(count: int) -> Callable[[], None]:
 
     def _nested(client: Any, chat: Any, step: int) -> None:
         name, kind = STEPS[step]
-        more = {"model": "gpt-4o-mini", "model_parameters": {"temperature": 0.7, "max_tokens": 512}} if kind == "generation" else {}
+        more = (
+            {"model": "gpt-4o-mini", "model_parameters": {"temperature": 0.7, "max_tokens": 512}} if kind == "generation" else {}
+        )
         with client.start_as_current_observation(name=name, as_type=kind, input=messages_of(chat, step), **more) as span:
             used = {"usage_details": {"input": 512, "output": 230, "total": 742}} if kind == "generation" else {}
             span.update(output={"role": "assistant", "content": chat.answers[step]}, **used)

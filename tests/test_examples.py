@@ -51,6 +51,23 @@ def test_quickstart(tmp_path: Path) -> None:
     assert generation.trace.session_id == "first-steps"
 
 
+def test_observe(tmp_path: Path) -> None:
+    assert "Words are counted" in run("observe.py", tmp_path)
+    observations = stored(tmp_path / "observe.db")
+    assert {name: one.type for name, one in observations.items()} == {
+        "answer": "chain",
+        "search": "retriever",
+        "toy-1": "generation",
+        "stream of words": "span",
+    }
+    assert {one.parent_id for name, one in observations.items() if name != "answer"} == {observations["answer"].id}
+    assert observations["search"].input == '{"question":"How are words counted?","limit":2}'
+    assert observations["search"].output == '[{"title":"Words","score":0.9},{"title":"Sentences","score":0.7}]'
+    assert observations["stream of words"].output == "Words are counted one by one. "
+    assert observations["answer"].level == "DEBUG"
+    assert observations["toy-1"].trace.user_id == "ada"
+
+
 def test_existing_setup(tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.instrumentation.fastapi", reason="the stock instrumentation is not installed")
     printed = run("existing_setup.py", tmp_path)

@@ -33,6 +33,11 @@ PRIVATE_SLOTS = {
     "older name alone is set",
     "_SUPPRESS_HTTP_INSTRUMENTATION_KEY": "opentelemetry.context: as above, for HTTP clients",
     "_GRPC_ENABLE_FORK_SUPPORT": "grpcio: whether a forked child closes its parent's channels; without it, it does not",
+    "_TRACER_PROVIDER": "opentelemetry.trace: get_tracer_provider() reads the environment as long as no provider is set; without "
+    "it, that function is asked",
+    "_SPAN_KEY": "opentelemetry.trace: to set the current span and our own value in one copy of the context; without it, in two",
+    "_end_time": "the SDK's span, with its _attributes, their _dict and its _lock: set_attributes() examines each value anew, "
+    "which takes several times as long as setting it; where one of these four is not as expected, that method is called",
     "_events": "the SDK's span: the public property copies, mostly nothing; without it, that one is read",
 }
 

@@ -20,6 +20,7 @@ from .errors import ConfigError
 from .exporters import entry_points, missing_keys
 from .model import Stats
 from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
+from .tracing import register
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -76,7 +77,8 @@ def configure(
 
     Args:
         exporter: see ``LangfuseSpanProcessor``.
-        tracer_provider: an SDK TracerProvider to join instead of the global one.
+        tracer_provider: an SDK TracerProvider to join instead of the global one. ``observe`` and the other functions that start
+            observations use the provider of the latest call.
         **settings: the other arguments of ``LangfuseSpanProcessor``.
 
     Returns:
@@ -88,7 +90,10 @@ def configure(
     values: dict[str, Any] = dict(settings)
     functions = {name: values.pop(name, None) for name in FUNCTIONS}
     config = Config.from_env(**values)
-    return _configured(exporter, tracer_provider, config, functions, settings)
+    client = _configured(exporter, tracer_provider, config, functions, settings)
+    pages = config.base_url if sqlite_path(config.base_url) is None else None
+    register(provider=tracer_provider, base_url=pages, enabled=config.enabled)
+    return client
 
 
 def _configured(

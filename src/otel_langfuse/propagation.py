@@ -96,7 +96,7 @@ def set_attributes(span: Any, attributes: Mapping[str, Any]) -> None:
             with span._lock:  # noqa: SLF001
                 stored = held._dict  # noqa: SLF001
                 room = held.maxlen is None or len(stored) + len(attributes) <= held.maxlen
-                if room and type(stored) is dict and span.is_recording():
+                if room and type(stored) is dict and span._end_time is None:  # noqa: SLF001 - is_recording() might take the lock
                     stored.update(attributes)
                     return
         except AttributeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._origin import register
 from .decorator import observe
 from .fields import ObservationFields, ObservationType, TraceUpdate
 from .ids import (
@@ -35,6 +36,7 @@ __all__ = [
     "get_current_trace_id",
     "get_trace_url",
     "observe",
+    "register",
     "start_as_current_observation",
     "start_observation",
     "update_current_generation",

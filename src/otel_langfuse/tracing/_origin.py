@@ -24,7 +24,7 @@ NOTES: Final = Ledger()
 
 _ROOT: Final = otel_context.create_key("otel-langfuse-local-root")
 _ABSENT: Final = object()
-_SPAN_KEY: Final[str | None] = getattr(trace_propagation, "_SPAN_KEY", None)  # without it: by public functions, with more steps
+_CURRENT: Final[str | None] = getattr(trace_propagation, "_SPAN_KEY", None)  # without it: by public functions, with more steps
 
 
 _BLIND: Final = re.compile(
@@ -131,15 +131,15 @@ def _version() -> str:
 
 def current(context: Context) -> Span | None:
     """The current span of a context; None if there is none."""
-    if _SPAN_KEY is None:
+    if _CURRENT is None:
         return get_current_span(context)
-    span = context.get(_SPAN_KEY)
+    span = context.get(_CURRENT)
     return span if isinstance(span, Span) else None
 
 
 def unsampled(context: Context) -> Span | None:
     """The current span, if it is one of this process that is not sampled."""
-    parent = get_current_span(context) if _SPAN_KEY is None else context.get(_SPAN_KEY)
+    parent = get_current_span(context) if _CURRENT is None else context.get(_CURRENT)
     if not isinstance(parent, Span) or parent.is_recording():
         return None
     found = parent.get_span_context()
@@ -154,10 +154,10 @@ def within(span: Span, context: Context) -> Context:
         parent = current(context)
         above = parent if parent and parent.is_recording() and parent.get_span_context().trace_id == trace_id else span
         root = (trace_id, above)
-    if _SPAN_KEY is None:
+    if _CURRENT is None:
         return set_span_in_context(span, otel_context.set_value(_ROOT, root, context))
     values = context.copy()
-    values[_SPAN_KEY] = span
+    values[_CURRENT] = span
     values[_ROOT] = root
     return Context(values)
 
