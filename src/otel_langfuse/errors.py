@@ -10,6 +10,10 @@ class ConfigError(ValueError):
     """A setting has a value that cannot work. The message names the setting, the value and what was expected."""
 
 
+class ScoreError(ValueError):
+    """A score says what Langfuse does not take. Raised in debug mode only; otherwise it is logged, and the score dropped."""
+
+
 class DropReason(str, Enum):
     """The only reasons for which anything is dropped. ``stats().dropped`` counts by these."""
 
@@ -17,6 +21,7 @@ class DropReason(str, Enum):
     SAMPLED_OUT = "sampled_out"  # sample_rate left its trace out
     QUEUE_FULL = "queue_full"  # max_queue_spans or max_queue_bytes was reached
     AFTER_SHUTDOWN = "after_shutdown"  # it ended after shutdown()
+    INVALID = "invalid"  # a score that says what Langfuse does not take
     UNREADABLE = "unreadable"  # it could not be read or encoded
     TOO_LARGE = "too_large"  # alone it is larger than a request may be
     SEND_FAILED = "send_failed"  # the destination could not be reached in time, or refused for now

@@ -151,6 +151,30 @@ class Observation(NamedTuple):
     rules: Mapping[str, str]
 
 
+class Score(NamedTuple):
+    """What somebody thinks of a trace, an observation, a session or a dataset run; made by ``scores``, which checks it.
+
+    ``value`` is a float (NUMERIC; BOOLEAN: 0.0 or 1.0) or a text (CATEGORICAL, TEXT, CORRECTION); ``data_type`` None leaves
+    it to the score config. ``timestamp`` is ISO 8601 with offset. ``event_id`` names this telling of it, ``id`` the score:
+    sending the same ``id`` again changes the score (api.md 5.3).
+    """
+
+    id: str
+    event_id: str
+    timestamp: str
+    name: str
+    value: float | str
+    data_type: str | None = None
+    trace_id: str | None = None
+    observation_id: str | None = None
+    session_id: str | None = None
+    dataset_run_id: str | None = None
+    comment: str | None = None
+    metadata: Json = None
+    config_id: str | None = None
+    environment: str | None = None
+
+
 class Request(NamedTuple):
     """One HTTP request, complete but for credentials, which only the transport knows.
 

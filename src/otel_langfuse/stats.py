@@ -28,6 +28,7 @@ ADVICE: Final = {
         "they end faster than they are sent: check the destination, or raise max_queue_spans and max_queue_bytes",
     ),
     DropReason.AFTER_SHUTDOWN: (logging.WARNING, "they ended after shutdown(): shut down later"),
+    DropReason.INVALID: (logging.WARNING, "Langfuse takes no such thing"),
     DropReason.UNREADABLE: (logging.WARNING, "they cannot be read or encoded: please report it, with what made them"),
     DropReason.TOO_LARGE: (logging.WARNING, "each alone is larger than may be sent: put less into its attributes"),
     DropReason.SEND_FAILED: (
@@ -68,11 +69,13 @@ class Ledger:
         self,
         *,
         name: str = "",
+        noun: str = "span",
         clock: Callable[[], float] = time.monotonic,
         logger: logging.Logger = _LOGGER,
     ) -> None:
-        """Args: ``name`` of the destination for the log lines, without credentials; ``clock`` in seconds."""
+        """Args: ``name`` of the destination for log lines, without credentials; ``noun``: of an item; ``clock`` in seconds."""
         self._name = name
+        self._noun = noun
         self._clock = clock
         self._logger = logger
         self._reset()
@@ -141,7 +144,7 @@ class Ledger:
 
     def _line(self, reason: DropReason, detail: str) -> str:
         count = self._unlogged(reason)
-        what = f"{count} span{'' if count == 1 else 's'} dropped ({reason})" if count else f"trouble ({reason})"
+        what = f"{count} {self._noun}{'' if count == 1 else 's'} dropped ({reason})" if count else f"trouble ({reason})"
         return f"{what}: {ADVICE[reason][1]}{detail and f' [{detail}]'}"
 
     def _is_due(self, topic: str, every_s: float) -> bool:

@@ -27,7 +27,7 @@ import orjson
 
 from otel_langfuse import threads
 from otel_langfuse.errors import ConfigError
-from otel_langfuse.model import Json, Observation, TraceFields
+from otel_langfuse.model import Json, Observation, Score, TraceFields
 
 SCHEMA_VERSION = 1
 """``PRAGMA user_version`` of the files that this module writes."""
@@ -223,6 +223,15 @@ _SCHEMA = (
     "CREATE TABLE traces (trace_id TEXT PRIMARY KEY, start_time_unix_nano INTEGER)",
     "CREATE INDEX traces_by_start ON traces (start_time_unix_nano)",
 )
+_SCORE_COLUMNS = tuple(name for name in Score._fields if name != "event_id")
+_SCORE_TABLE = (  # made with the first score: a store of version 1 may have none
+    f"CREATE TABLE IF NOT EXISTS scores ({', '.join(_SCORE_COLUMNS)}, PRIMARY KEY (id))",
+    "CREATE INDEX IF NOT EXISTS scores_by_trace ON scores (trace_id)",
+)
+_PUT_SCORE = (
+    f"INSERT INTO scores ({', '.join(_SCORE_COLUMNS)}) VALUES ({', '.join('?' * len(_SCORE_COLUMNS))}) "  # noqa: S608 - as below
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _SCORE_COLUMNS[1:])}"
+)
 _PUT = (
     f"INSERT INTO observations ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - our own names
     f"ON CONFLICT (trace_id, id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS)}"
@@ -300,6 +309,35 @@ class Store:
             connection.executemany(_PUT, rows)
             connection.executemany(_PUT_TRACE, [(row[trace], row[start]) for row in rows])
             connection.execute("COMMIT")
+
+    def write_scores(self, scores: Iterable[Score]) -> None:
+        """Write all of them, in one transaction, into the table ``scores``; one with the same id is replaced.
+
+        Raises:
+            StoreError: None of them was written; ``retryable`` says whether trying again makes sense.
+        """
+        rows = [tuple(_scalar(getattr(score, name)) for name in _SCORE_COLUMNS) for score in scores]
+        if not rows:
+            return
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCORE_TABLE:
+                connection.execute(statement)
+            connection.executemany(_PUT_SCORE, rows)
+            connection.execute("COMMIT")
+
+    def scores(self, trace_id: str | None = None) -> list[Score]:
+        """The scores of one trace, or all, in the order of their first writing; metadata that is structured is its JSON text.
+
+        Raises:
+            StoreError: The file is missing (without ``create``), is not a store, or cannot be read.
+        """
+        query = f"SELECT {', '.join(_SCORE_COLUMNS)} FROM scores WHERE ?1 IS NULL OR trace_id = ?1 ORDER BY rowid"  # noqa: S608
+        with self._connected() as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'scores'").fetchone():
+                return []
+            rows = connection.execute(query, (trace_id,)).fetchall()
+        return [Score(event_id="", **dict(zip(_SCORE_COLUMNS, row, strict=True))) for row in rows]
 
     def traces(self, limit: int = 20) -> list[TraceSummary]:
         """The latest traces by their start, latest first, at most ``limit`` of them.

@@ -22,7 +22,7 @@ _END = b"]}"
 
 
 class Event(NamedTuple):
-    """One encoded ingestion event. ``observation_id`` is None for what only says something about a trace."""
+    """One encoded ingestion event. ``observation_id`` is None for what only says something about a trace; a score has its own."""
 
     id: str
     observation_id: str | None
@@ -76,9 +76,16 @@ def requests(
     One that has no JSON form is dropped; a ``Drop`` of nothing says that one was cut.
     ``Request.items`` are ``Event`` values; ``request`` makes a request of some of them again.
     """
+    return requests_of(events(observations, now=now, seen=seen), url=url, headers=headers, max_request_bytes=max_request_bytes)
+
+
+def requests_of(
+    made: Iterable[dict[str, Any]], *, url: str, headers: Mapping[str, str], max_request_bytes: int
+) -> tuple[list[Request], list[Drop]]:
+    """The same for ingestion events of any type."""
     encoded: list[Event] = []
     drops: list[Drop] = []
-    for event in events(observations, now=now, seen=seen):
+    for event in made:
         body, drop = _encoded(event, max_request_bytes)
         if drop is not None:
             drops.append(drop)

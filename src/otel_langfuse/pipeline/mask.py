@@ -73,6 +73,14 @@ def mask_spans(spans: Sequence[Span], mask: Callable[[str], Any]) -> Masked:
     return Masked([work.span(span) for span in spans], work.failures, work.detail)
 
 
+def mask_value(value: Any, mask: Callable[[str], Any], failures: list[str]) -> Any:
+    """A value of no span, with every text in it masked; why that failed, where it did, is added to ``failures``."""
+    work = _Work(mask)
+    masked = work.value(value, 0)
+    failures.extend([work.detail] * work.failures)
+    return masked
+
+
 class _Work:
     """One batch's masking: the function, what failed, and the shared parts that are done."""
 
