@@ -28,7 +28,7 @@ ADVICE: Final = {
         "they end faster than they are sent: check the destination, or raise max_queue_spans and max_queue_bytes",
     ),
     DropReason.AFTER_SHUTDOWN: (logging.WARNING, "they ended after shutdown(): shut down later"),
-    DropReason.INVALID: (logging.WARNING, "Langfuse takes no such thing"),
+    DropReason.INVALID: (logging.WARNING, "Langfuse would not take them: see what was expected"),
     DropReason.UNREADABLE: (logging.WARNING, "they cannot be read or encoded: please report it, with what made them"),
     DropReason.TOO_LARGE: (logging.WARNING, "each alone is larger than may be sent: put less into its attributes"),
     DropReason.SEND_FAILED: (
