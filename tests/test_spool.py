@@ -766,7 +766,7 @@ def test_a_process_that_is_killed_loses_at_most_what_ended_in_its_last_interval(
             assert line(process) == "ready"
             killed_at = time.time() + 1.0
             said = ["-1 0"]
-            while time.time() < killed_at:
+            while time.time() < killed_at or len(said) < 300:  # a busy machine gets there later
                 said.append(line(process))
             process.send_signal(signal.SIGKILL)
             process.wait()

@@ -7,7 +7,7 @@ many bytes the span holds; the worker uses the same copy.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 SPAN_BYTES: Final = 512
 """What a span counts for beside its texts."""
 
-_LARGE_BYTES: Final = 4096
-
 FUNCTIONS: Final = ("mask", "should_export_span")
 """Settings of a processor that are no values: they come from no variable, and no table of them can be written."""
 
 _SMALL: Final = frozenset({int, float, bool, type(None)})
+
+_LONG: Final = 256
 
 _Ended: TypeAlias = "tuple[ReadableSpan, Mapping[str, Any]]"
 """A finished span, and the copy of its attributes."""
@@ -275,33 +275,33 @@ def _copied(attributes: Any) -> Mapping[str, Any]:
 def _size_bytes(span: ReadableSpan, attributes: Mapping[str, Any]) -> int:
     """An estimate of the memory that a span holds: its texts, and something for everything else.
 
-    It runs for every span, on the application's thread: so a character is first counted as one byte, and only where that
-    makes a large span is its text asked how many bytes it really has, which depends on its alphabet.
+    It runs for every span, on the application's thread: so of a short text the characters are counted, and only a long one is
+    asked how many bytes it really takes, which depends on its alphabet.
     """
-    size = SPAN_BYTES + 40 * len(attributes)
-    for value in attributes.values():
-        kind = type(value)
-        if kind is str:
-            size += len(value)
-        elif kind not in _SMALL:
-            size += _exact_bytes(value)
-    if size > _LARGE_BYTES:
-        size = SPAN_BYTES + _exact_bytes(attributes)
+    size = SPAN_BYTES + _held_bytes(attributes.values())
     # Asking the SDK's list whether it is empty costs a sixth of the copy of it that ``events`` makes.
     if getattr(span, "_events", True):
         for event in span.events:
-            size += SPAN_BYTES + _exact_bytes(event.attributes)
+            size += SPAN_BYTES + _held_bytes((event.attributes or {}).values())
     return size
 
 
-def _exact_bytes(value: Any) -> int:
-    if isinstance(value, (str, bytes)):
-        return getsizeof(value)
-    if isinstance(value, Mapping):
-        return 40 * len(value) + sum(map(_exact_bytes, value.values()))
-    if isinstance(value, Sequence):
-        return 40 * len(value) + sum(map(_exact_bytes, value))
-    return 0
+def _held_bytes(values: Collection[Any]) -> int:
+    size = 40 * len(values)
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            length = len(value)
+            size += length if length < _LONG else getsizeof(value)
+        elif kind not in _SMALL:
+            size += _held_inside_bytes(value)
+    return size
+
+
+def _held_inside_bytes(value: Any) -> int:
+    if isinstance(value, (tuple, list)):
+        return _held_bytes(value)
+    return _held_bytes(value.values()) if isinstance(value, Mapping) else getsizeof(value)
 
 
 # -- the worker's thread -------------------------------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 
 from otel_langfuse.model import Attributes, Resource, Scope, Span, SpanEvent, SpanLink
 
+from ._packs import Form
 from ._protobuf import check_ids
 from ._repair import INT64, ROOM, UINT32, fits, repaired, repaired_attributes, text, within
 
@@ -47,38 +48,6 @@ def span_json(span: Span) -> bytes:
     return orjson.dumps(_json_span(span))
 
 
-def packs(made: Sequence[tuple[Span, bytes]], max_bytes: int) -> Iterator[tuple[list[Span], bytes]]:
-    """Requests within the limit, from what ``span_json`` made of each span, in order; a larger span stands alone."""
-    sizes: dict[Any, int] = {}
-    pack: list[tuple[Span, bytes]] = []
-    inside: set[Any] = set()
-    total = 0
-    for span, body in made:
-        around = _around(span, sizes)
-        more = len(body) + 1 + sum(size for key, size in around if key not in inside)
-        if pack and total + more + _REQUEST_BYTES > max_bytes:
-            yield [one for one, _ in pack], _request((one, orjson.Fragment(text)) for one, text in pack)
-            pack, inside, total = [], set(), 0
-            more = len(body) + 1 + sum(size for _, size in around)
-        pack.append((span, body))
-        inside.update(key for key, _ in around)
-        total += more
-    if pack:
-        yield [one for one, _ in pack], _request((one, orjson.Fragment(text)) for one, text in pack)
-
-
-_REQUEST_BYTES = len(b'{"resourceSpans":[]}')
-
-
-def _around(span: Span, sizes: dict[Any, int]) -> tuple[tuple[Any, int], tuple[Any, int]]:
-    """Resource and scope of a span by their identity, and at most what each adds to a request."""
-    resource, scope = id(span.resource), (id(span.resource), id(span.scope))
-    if scope not in sizes:
-        sizes[resource] = len(orjson.dumps(_json_resource(span.resource))) + 1
-        sizes[scope] = len(orjson.dumps(_json_scope(span.scope, []))) + 1
-    return (resource, sizes[resource]), (scope, sizes[scope])
-
-
 def _request(made: Iterable[tuple[Span, Any]]) -> bytes:
     """The whole, from spans and what stands in it for each."""
     resources: dict[int, dict[str, Any]] = {}
@@ -94,6 +63,15 @@ def _request(made: Iterable[tuple[Span, Any]]) -> bytes:
             entry["scopeSpans"].append(_json_scope(span.scope, group))
         group.append(body)
     return orjson.dumps({"resourceSpans": list(resources.values())})
+
+
+JSON: Final = Form(
+    lambda made: _request((span, orjson.Fragment(text)) for span, text in made),
+    lambda resource: len(orjson.dumps(_json_resource(resource))) + 1,
+    lambda scope: len(orjson.dumps(_json_scope(scope, []))) + 1,
+    between=1,
+    around=len(b'{"resourceSpans":[]}'),
+)
 
 
 def _json_resource(resource: Resource) -> dict[str, Any]:
@@ -197,4 +175,4 @@ _JSON: dict[type, Callable[[Any, int], dict[str, Any]]] = {
     tuple: _json_list,
     dict: _json_dict,
 }
-"""By exact type, as ``_PUT``."""
+"""By exact type, as ``_wire._ANY``."""

@@ -1,61 +1,64 @@
-"""Our values written into the OTLP messages, by ``add()`` and assignment."""
+"""Our values as OTLP messages (opentelemetry/proto/trace/v1/trace.proto), in protobuf's wire format.
+
+The numbers before each part are its field's number, shifted, with its wire type. Fields stand in the order of their numbers,
+and those that have their default are left out, so the bytes are those of protobuf's own writer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import struct
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
+from otel_langfuse.model import Resource, Scope, Span, SpanEvent, SpanLink
 
-from otel_langfuse.model import Attributes, Resource, Scope, Span, SpanEvent, SpanLink
+from ._repair import INT32, UINT32, repaired_attributes, text, within
+from ._wire import attributes_field, field, sized, varint
 
-from ._repair import ROOM, UINT32, repaired_attributes, text, within
+_FIXED32: Final = struct.Struct("<I").pack
+_FIXED64: Final = struct.Struct("<Q").pack
 
 
 class NoIdError(ValueError):
     """The message is what the drop says."""
 
 
-def put_span(into: Any, span: Span) -> None:
-    """Write one span into an empty message.
+def span_field(span: Span) -> bytes:
+    """One span, as it stands in a ``ScopeSpans``.
 
     Raises:
         NoIdError: One of its ids, or of its links' ids, is not hex of 16 or 8 bytes.
-        Exception: Whatever else OTLP cannot hold; ``into`` is then to be thrown away.
+        Exception: It has something else that OTLP cannot hold.
     """
-    into.trace_id = _id_bytes(span.trace_id, 16)
-    into.span_id = _id_bytes(span.span_id, 8)
-    if span.parent_span_id is not None:
-        into.parent_span_id = _id_bytes(span.parent_span_id, 8)
-    into.name = span.name
-    into.kind = span.kind
-    into.flags = span.flags
-    if span.start_time_unix_nano is not None:
-        into.start_time_unix_nano = span.start_time_unix_nano
-    if span.end_time_unix_nano is not None:
-        into.end_time_unix_nano = span.end_time_unix_nano
-    if span.attributes:
-        _put_attributes(into.attributes, span.attributes)
-    status = into.status
-    status.code = span.status_code  # even 0: it makes the message present, as it is in the stock encoder's
-    if span.status_message:
-        status.message = span.status_message
-    for event in span.events:
-        _put_event(into.events.add(), event)
-    for link in span.links:
-        _put_link(into.links.add(), link)
-    if span.trace_state:
-        into.trace_state = span.trace_state
-    if span.dropped_attributes_count:
-        into.dropped_attributes_count = span.dropped_attributes_count
-    if span.dropped_events_count:
-        into.dropped_events_count = span.dropped_events_count
-    if span.dropped_links_count:
-        into.dropped_links_count = span.dropped_links_count
+    parent, state, message, code = span.parent_span_id, span.trace_state, span.status_message, span.status_code
+    parts = [b"\x0a\x10", _id_bytes(span.trace_id, 16), b"\x12\x08", _id_bytes(span.span_id, 8)]
+    put = parts.append
+    if state:
+        put(field(b"\x1a", state.encode()))
+    if parent is not None:
+        put(b"\x22\x08")
+        put(_id_bytes(parent, 8))
+    put(field(b"\x2a", span.name.encode()))
+    put(_number(b"\x30", span.kind))
+    if span.start_time_unix_nano:
+        put(b"\x39" + _FIXED64(span.start_time_unix_nano))
+    if span.end_time_unix_nano:
+        put(b"\x41" + _FIXED64(span.end_time_unix_nano))
+    put(attributes_field(b"\x4a", span.attributes))
+    put(_count(b"\x50", span.dropped_attributes_count))
+    parts += [b"\x5a" + sized(_event(event)) for event in span.events]
+    put(_count(b"\x60", span.dropped_events_count))
+    parts += [b"\x6a" + sized(_link(link)) for link in span.links]
+    put(_count(b"\x70", span.dropped_links_count))
+    # Even an empty status is written: it is present in the stock encoder's messages, too.
+    put(b"\x7a" + sized(field(b"\x12", (message or "").encode()) + _number(b"\x18", code)) if message or code else b"\x7a\x00")
+    if span.flags:
+        put(b"\x85\x01" + _FIXED32(span.flags))
+    return b"".join((b"\x12", varint(sum(map(len, parts))), *parts))
 
 
 def check_ids(span: Span) -> None:
-    """Nothing, unless an id is such as ``put_span`` refuses: for OTLP/JSON, where any text would do as an id.
+    """Nothing, unless an id is such as ``span_field`` refuses: for OTLP/JSON, where any text would do as an id.
 
     Raises:
         NoIdError: One of its ids, or of its links' ids, is not hex of 16 or 8 bytes.
@@ -79,105 +82,98 @@ def _id_bytes(digits: str, size: int) -> bytes:
     raise NoIdError(f"a trace, span or parent id is not {size} bytes in hex, as OTLP needs it")
 
 
-def _put_event(into: Any, event: SpanEvent) -> None:
-    into.name = event.name
-    into.time_unix_nano = event.time_unix_nano
-    into.dropped_attributes_count = event.dropped_attributes_count
-    _put_attributes(into.attributes, event.attributes)
+def _number(tag: bytes, value: int) -> bytes:
+    """An enumeration's number: one that the enumeration does not have is written, too."""
+    if value in INT32:
+        return tag + varint(value if value > 0 else value + (1 << 64)) if value else b""
+    raise OverflowError("more than 32 bits")
 
 
-def _put_link(into: Any, link: SpanLink) -> None:
-    into.trace_id = _id_bytes(link.trace_id, 16)
-    into.span_id = _id_bytes(link.span_id, 8)
-    into.trace_state = link.trace_state
-    into.flags = link.flags
-    into.dropped_attributes_count = link.dropped_attributes_count
-    _put_attributes(into.attributes, link.attributes)
+def _count(tag: bytes, value: int) -> bytes:
+    if not value:
+        return b""
+    if value in UINT32:
+        return tag + varint(value)
+    raise OverflowError("more than 32 bits, or negative")
 
 
-def put_resource(into: ResourceSpans, resource: Resource) -> None:
-    """Repaired at once rather than when needed: it is one for many spans, and none of them may suffer from it."""
-    into.schema_url = text(resource.schema_url)
-    into.resource.SetInParent()
-    _put_attributes(into.resource.attributes, repaired_attributes(resource.attributes))
+def _event(event: SpanEvent) -> bytes:
+    time = b"\x09" + _FIXED64(event.time_unix_nano) if event.time_unix_nano else b""
+    attributes = attributes_field(b"\x1a", event.attributes)
+    return b"".join((time, field(b"\x12", event.name.encode()), attributes, _count(b"\x20", event.dropped_attributes_count)))
 
 
-def put_scope(into: ScopeSpans, scope: Scope) -> None:
-    into.schema_url = text(scope.schema_url)
-    into.scope.name = text(scope.name or "")
-    into.scope.version = text(scope.version or "")
-    into.scope.dropped_attributes_count = within(scope.dropped_attributes_count, UINT32)
-    _put_attributes(into.scope.attributes, repaired_attributes(scope.attributes))
+def _link(link: SpanLink) -> bytes:
+    parts = [b"\x0a\x10", _id_bytes(link.trace_id, 16), b"\x12\x08", _id_bytes(link.span_id, 8)]
+    parts.append(field(b"\x1a", link.trace_state.encode()))
+    parts.append(attributes_field(b"\x22", link.attributes))
+    parts.append(_count(b"\x28", link.dropped_attributes_count))
+    parts.append(b"\x35" + _FIXED32(link.flags) if link.flags else b"")
+    return b"".join(parts)
 
 
-def _put_attributes(into: Any, attributes: Attributes) -> None:
-    add = into.add
-    for key, value in attributes.items():
-        item = add()
-        item.key = key
-        kind = type(value)
-        if kind is str:  # these two without the table: a call costs more than the rest
-            item.value.string_value = value
-        elif kind is int:
-            item.value.int_value = value
-        else:
-            _PUT[kind](item.value, value, ROOM)
+# -- what stands around spans: repaired at once rather than when needed, as none of the many spans inside may suffer from it
 
 
-def _put_none(into: Any, value: None, room: int) -> None:  # noqa: ARG001 - the signature of the table
-    into.SetInParent()
+def _resource_field(resource: Resource) -> bytes:
+    return b"\x0a" + sized(attributes_field(b"\x0a", repaired_attributes(resource.attributes)))
 
 
-def _put_str(into: Any, value: str, room: int) -> None:  # noqa: ARG001
-    into.string_value = value
+def _scope_field(scope: Scope) -> bytes:
+    name, version = text(scope.name or "").encode(), text(scope.version or "").encode()
+    attributes = attributes_field(b"\x1a", repaired_attributes(scope.attributes))
+    dropped = _count(b"\x20", within(scope.dropped_attributes_count, UINT32))
+    return b"\x0a" + sized(b"".join((field(b"\x0a", name), field(b"\x12", version), attributes, dropped)))
 
 
-def _put_bool(into: Any, value: bool, room: int) -> None:  # noqa: ARG001
-    into.bool_value = value
+def _schema_field(schema_url: str) -> bytes:
+    return field(b"\x1a", text(schema_url).encode())
 
 
-def _put_int(into: Any, value: int, room: int) -> None:  # noqa: ARG001
-    into.int_value = value
+def resource_bytes(resource: Resource) -> int:
+    """At most what a resource adds to a request."""
+    return len(_resource_field(resource)) + len(_schema_field(resource.schema_url)) + _FRAME_BYTES
 
 
-def _put_float(into: Any, value: float, room: int) -> None:  # noqa: ARG001
-    into.double_value = value
+def scope_bytes(scope: Scope) -> int:
+    """At most what a scope adds to a request."""
+    return len(_scope_field(scope)) + len(_schema_field(scope.schema_url)) + _FRAME_BYTES
 
 
-def _put_bytes(into: Any, value: bytes, room: int) -> None:  # noqa: ARG001
-    into.bytes_value = value
+_FRAME_BYTES: Final = 6
+"""At most what a tag and a length add to a message of up to 2 GiB."""
 
 
-def _put_list(into: Any, value: Sequence[Any], room: int) -> None:
-    if room < 2:
-        raise RecursionError("nested too deeply for OTLP")
-    array = into.array_value
-    array.SetInParent()
-    add = array.values.add
-    for item in value:
-        _PUT[type(item)](add(), item, room - 2)
+class _Resource(NamedTuple):
+    head: bytes
+    scopes: list[tuple[bytes, list[bytes], bytes]]
+    tail: bytes
 
 
-def _put_dict(into: Any, value: Mapping[str, Any], room: int) -> None:
-    if room < 3:
-        raise RecursionError("nested too deeply for OTLP")
-    pairs = into.kvlist_value
-    pairs.SetInParent()
-    for key, item in value.items():
-        pair = pairs.values.add()
-        pair.key = key
-        _PUT[type(item)](pair.value, item, room - 3)
+def request(made: Iterable[tuple[Span, bytes]]) -> bytes:
+    """One ``ExportTraceServiceRequest``, from spans and what ``span_field`` made of each."""
+    resources: dict[int, _Resource] = {}
+    groups: dict[tuple[int, int], list[bytes]] = {}
+    for span, body in made:
+        key = id(span.resource), id(span.scope)
+        group = groups.get(key)
+        if group is None:
+            found = resources.get(key[0])
+            if found is None:
+                found = _Resource(_resource_field(span.resource), [], _schema_field(span.resource.schema_url))
+                resources[key[0]] = found
+            group = groups[key] = []
+            found.scopes.append((_scope_field(span.scope), group, _schema_field(span.scope.schema_url)))
+        group.append(body)
+    parts: list[bytes] = []
+    for found in resources.values():
+        inside = [found.head]
+        for head, group, tail in found.scopes:
+            inside += b"\x12" + varint(_length(head, tail, *group)) + head, *group, tail
+        inside.append(found.tail)
+        parts += b"\x0a" + varint(_length(*inside)), *inside
+    return b"".join(parts)  # once: each level on its own would copy every text again
 
 
-_PUT: dict[type, Callable[[Any, Any, int], None]] = {
-    type(None): _put_none,
-    str: _put_str,
-    bool: _put_bool,
-    int: _put_int,
-    float: _put_float,
-    bytes: _put_bytes,
-    list: _put_list,
-    tuple: _put_list,
-    dict: _put_dict,
-}
-"""By exact type, which is what the SDK makes; for anything else there is a KeyError, and ``repaired``."""
+def _length(*parts: Any) -> int:
+    return sum(map(len, parts))
