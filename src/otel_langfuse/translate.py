@@ -59,9 +59,9 @@ def translate_all(spans: Sequence[Span], *, corrections: bool = True) -> list[Ob
         scope = scopes.get(id(span.scope))
         if scope is None:
             scope = scopes[id(span.scope)] = ScopeView(span.scope)
-        attributes = received_attributes(span.attributes, plain=corrections)
+        attributes, others = received_attributes(span.attributes, plain=corrections)
         view = View(span, attributes, resource, scope, content)
-        observation = _observation(view, rules, corrections=corrections)
+        observation = _observation(view, others, rules, corrections=corrections)
         observations.append(repaired(observation) if corrections else observation)
     return counted_once(spans, observations) if corrections else observations
 
@@ -85,18 +85,21 @@ def _content_by(rules: Index) -> Callable[[View], tuple[Any, Any]]:
     return content
 
 
+_CONTAINERS = (list, dict)  # which JavaScript calls true, empty ones too
+
+
 def _claim(view: View, groups: Iterable[tuple[str, tuple[Step, ...]]], fields: dict[str, Any]) -> dict[str, str]:
     """The first step of each group that claims it sets its fields. Returns group -> rule id."""
     claimed: dict[str, str] = {}
     for group, steps in groups:
-        for rule_id, when, reads, names, claims, only in steps:
-            if when is not None and not js.truthy(when(view)):
+        for rule_id, when, only, field, names, reads, claims in steps:
+            if when is not None and not (asked := when(view)) and type(asked) not in _CONTAINERS:
                 continue
             if only is not None:
                 value = only(view)
                 if value is None:
                     continue
-                fields[names[0]] = value
+                fields[field] = value
             else:
                 values = tuple([read(view) for read in reads])
                 if not claims(values):
@@ -107,7 +110,8 @@ def _claim(view: View, groups: Iterable[tuple[str, tuple[Step, ...]]], fields: d
     return claimed
 
 
-def _observation(view: View, rules: Index, *, corrections: bool) -> Observation:
+def _observation(view: View, others: Iterable[str], rules: Index, *, corrections: bool) -> Observation:
+    """``others``: keys of attributes that are not text."""
     span, attributes = view.span, view.attributes
     if not corrections and _server_fails(attributes):
         raise UntranslatableError(f"span {span.span_id}: the server fails on its attributes and drops the request")
@@ -116,42 +120,51 @@ def _observation(view: View, rules: Index, *, corrections: bool) -> Observation:
     claimed = _claim(view, plan.groups, fields)
     get = fields.get
     is_root = not span.parent_span_id or (key.AS_ROOT in attributes and js.text(attributes[key.AS_ROOT]) == "true")
-    updates = plan.has_trace_metadata or any(js.truthy(attributes[name]) for name in plan.trace_updates)
-    metadata = Metadata(view, corrections=corrections)
+    updates = plan.has_trace_metadata or _updates_trace(attributes, plan.trace_updates)
+    metadata = Metadata(view, others, corrections=corrections)
     given = get("input")
     trace = _trace(view, fields, claimed, metadata, is_root=is_root) if is_root or updates else _NO_TRACE
     observation_metadata = metadata.of_observation()
     if plan.has_tools or "tools" in observation_metadata:
         given, observation_metadata = lift_tools(given, observation_metadata)
     is_agent_total = attributes.get("gen_ai.operation.name") in AGENT_OPERATIONS
-    is_generation = get("type") == "generation"
-    return Observation(
-        id=span.span_id,
-        trace_id=span.trace_id,
-        parent_id=span.parent_span_id or None,
-        type=fields["type"],
-        name=get("name"),
-        start_time_unix_nano=span.start_time_unix_nano,
-        end_time_unix_nano=span.end_time_unix_nano,
-        environment=normal_environment(get("environment")),
-        level=fields["level"],
-        status_message=get("status_message"),
-        version=get("version"),
-        input=given,
-        output=get("output"),
-        metadata=observation_metadata,
-        model=None if is_agent_total else get("model"),
-        model_parameters=_parameters(get("model_parameters"), claimed.get("parameters")),
-        usage_details={} if is_agent_total else get("usage_details") or {},
-        cost_details={} if is_agent_total else get("cost_details") or {},
-        prompt_name=get("prompt_name") if is_generation else None,
-        prompt_version=get("prompt_version") if is_generation else None,
-        completion_start_time=get("completion_start_time"),
-        is_root=is_root,
-        updates_trace=updates,
-        trace=trace,
-        rules=claimed,
+    is_generation = fields["type"] == "generation"
+    parameters, environment = get("model_parameters"), get("environment")
+    return Observation(  # by position, which takes a third of the time
+        span.span_id,
+        span.trace_id,
+        span.parent_span_id or None,
+        fields["type"],
+        get("name"),
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
+        "default" if environment is None else normal_environment(environment),
+        fields["level"],
+        get("status_message"),
+        get("version"),
+        given,
+        get("output"),
+        observation_metadata,
+        None if is_agent_total else get("model"),
+        _parameters(parameters, claimed.get("parameters")) if parameters else {},
+        {} if is_agent_total else get("usage_details") or {},
+        {} if is_agent_total else get("cost_details") or {},
+        get("prompt_name") if is_generation else None,
+        get("prompt_version") if is_generation else None,
+        get("completion_start_time"),
+        is_root,
+        updates,
+        trace,
+        claimed,
     )
+
+
+def _updates_trace(attributes: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether one of these is filled (mapping.md 2.3)."""
+    for name in names:  # noqa: SIM110 - any() of a generator takes three times as long
+        if js.truthy(attributes[name]):
+            return True
+    return False
 
 
 _NO_TRACE = TraceFields()
@@ -169,8 +182,6 @@ def _server_fails(attributes: Mapping[str, Any]) -> bool:
 
 def _parameters(parameters: Any, rule: str | None) -> Mapping[str, Any]:
     """As text and numbers, except where the Vercel rule made them, which keeps nulls (mapping.md 12)."""
-    if not parameters:
-        return {}
     return parameters if rule == "vercel/parameters/scope" else plain_parameters(parameters)
 
 
@@ -187,13 +198,13 @@ def _trace(
         content = attributes.get(key.TRACE_INPUT), attributes.get(key.TRACE_OUTPUT)
     name = get("trace_name")
     return TraceFields(
-        name=get("name") if name is None and is_root else name,
-        user_id=get("user_id"),
-        session_id=get("session_id"),
-        release=get("release"),
-        public=get("public"),
-        tags=get("tags") or (),
-        input=content[0],
-        output=content[1],
-        metadata=metadata.of_trace(is_root=is_root),
+        get("name") if name is None and is_root else name,
+        get("user_id"),
+        get("session_id"),
+        get("release"),
+        get("public"),
+        get("tags") or (),
+        content[0],
+        content[1],
+        metadata.of_trace(is_root=is_root),
     )

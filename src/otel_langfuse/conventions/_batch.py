@@ -27,7 +27,7 @@ def counted_once(spans: Sequence[Span], observations: Sequence[Observation]) -> 
     to calls inside it, unless it set them explicitly. What was taken away is told in the metadata.
     """
     counted = [place for place, observation in enumerate(observations) if observation.usage_details]
-    if len(counted) < 2:
+    if len(counted) < 2 or len({observations[place].trace_id for place in counted}) == len(counted):
         return list(observations)
     by_id = {(observation.trace_id, observation.id): place for place, observation in enumerate(observations)}
     result = list(observations)

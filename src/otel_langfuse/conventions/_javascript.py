@@ -246,8 +246,12 @@ _DATE = re.compile(
 
 def iso_time(milliseconds: int) -> str:
     """Date.prototype.toISOString (21.4.4.36), for years 1 to 9999; milliseconds since 1970."""
-    seconds, rest = divmod(min(max(milliseconds, _FIRST_MS), _LAST_MS), 1000)
-    return f"{_iso_seconds(seconds)}.{rest:03d}Z"
+    if not _FIRST_MS <= milliseconds <= _LAST_MS:
+        milliseconds = min(max(milliseconds, _FIRST_MS), _LAST_MS)
+    return _iso_seconds(milliseconds // 1000) + _ENDINGS[milliseconds % 1000]
+
+
+_ENDINGS = tuple(f".{milliseconds:03d}Z" for milliseconds in range(1000))
 
 
 @lru_cache(maxsize=256)  # spans of one batch share their seconds

@@ -12,6 +12,7 @@ OUTPUT_MESSAGES = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
 CALL_ARGUMENTS = "gen_ai.tool.call.arguments"
 CALL_RESULT = "gen_ai.tool.call.result"
+_CONTAINERS = (list, dict)  # which JavaScript calls true, empty ones too
 
 
 def with_system(messages: Any, instructions: Any) -> Any:
@@ -45,9 +46,28 @@ def _part_text(part: Any) -> str:
 def messages(attributes: dict[str, Any]) -> tuple[Any, Any]:
     """Input and output by the current conventions: messages, else the tool call (mapping.md 9.20)."""
     given, produced = attributes.get(INPUT_MESSAGES), attributes.get(OUTPUT_MESSAGES)
-    if js.truthy(given) or js.truthy(produced):
-        return with_system(given, attributes.get(SYSTEM_INSTRUCTIONS)), produced
+    if given or produced or type(given) in _CONTAINERS or type(produced) in _CONTAINERS:
+        instructions = attributes.get(SYSTEM_INSTRUCTIONS)
+        return given if instructions is None else with_system(given, instructions), produced
     return attributes.get(CALL_ARGUMENTS), attributes.get(CALL_RESULT)
+
+
+_NO_CONTENT = frozenset({"role", "type", "id", "tool_call_id", "finish_reason", "mime_type"})
+_MAX_DEPTH = 50
+
+
+def content_size(value: Any, depth: int = 0) -> int:
+    """Characters of what messages say, whatever their form: of texts, names and arguments of calls, also inside JSON text."""
+    if isinstance(value, str):
+        parsed = js.parse_or_none(value) if value[:1] in ("{", "[") else None
+        return len(value) if parsed is None else content_size(parsed, depth + 1)
+    if value is None or depth > _MAX_DEPTH:
+        return 0
+    if isinstance(value, dict):
+        return sum(content_size(item, depth + 1) for name, item in value.items() if name not in _NO_CONTENT)
+    if isinstance(value, list):
+        return sum(content_size(item, depth + 1) for item in value)
+    return len(js.text(value))
 
 
 MESSAGE_SOURCES = tuple(

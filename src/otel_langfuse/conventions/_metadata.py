@@ -15,14 +15,14 @@ _OWN_KEYS = frozenset({key.USER_ID, key.SESSION_ID})
 
 
 class Metadata:
-    """The parts of a span's metadata, read once for both that want them."""
+    """The parts of a span's metadata, read once for both that want them. ``others``: keys of what is not text."""
 
     __slots__ = ("_origin", "_own", "_shown", "_view")
 
-    def __init__(self, view: View, *, corrections: bool) -> None:
+    def __init__(self, view: View, others: Iterable[str], *, corrections: bool) -> None:
         self._view = view
         self._own = user_metadata(view.attributes, view.plan.metadata, key.OBSERVATION_METADATA)
-        self._shown = _shown(view, corrections=corrections)
+        self._shown = _shown(view, others, corrections=corrections)
         self._origin = {"resourceAttributes": view.resource.attributes, "scope": view.scope.metadata}
 
     def of_observation(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Metadata:
         return {**self._view.resource.metadata, **of_trace, **self._own, **self._shown, **self._origin}
 
 
-def _shown(view: View, *, corrections: bool) -> dict[str, Any]:
+def _shown(view: View, others: Iterable[str], *, corrections: bool) -> dict[str, Any]:
     """The span's other attributes, as text. The server leaves them out for Langfuse's own scopes (mapping.md 3).
 
     With corrections those that Langfuse does not know are kept there too: they would be lost.
@@ -50,17 +50,12 @@ def _shown(view: View, *, corrections: bool) -> dict[str, Any]:
         names = [name for name in names if not name.startswith(_OWN_PREFIX) and name not in _OWN_KEYS]
         if not names:
             return {}
-    return {
-        "attributes": {
-            # whole numbers are in the range where both languages write them alike (_view.received)
-            name: value
-            if (kind := type(value := attributes[name])) is str
-            else str(value)
-            if kind is int
-            else js.stringify(value)
-            for name in names
-        }
-    }
+    shown = {name: attributes[name] for name in names}
+    for name in others:
+        kind = type(shown.get(name, ""))
+        if kind is not str:  # whole numbers are in the range where both languages write them alike (_view.received)
+            shown[name] = str(shown[name]) if kind is int else js.stringify(shown[name])
+    return {"attributes": shown}
 
 
 def user_metadata(attributes: Mapping[str, Any], entries: tuple[tuple[str, str, str], ...], whole: str) -> dict[str, Any]:

@@ -31,14 +31,15 @@ TRACE_UPDATES = frozenset(
 
 
 class Step(NamedTuple):
-    """A rule as the loop wants it. ``only`` is the reader of a rule that sets one field and claims it with any value."""
+    """A rule as the loop wants it. ``only`` reads the one ``field`` of a rule that claims it with any value; else it is None."""
 
     id: str
     when: Read | None
-    reads: tuple[Read, ...]
-    fields: tuple[str, ...]
-    claims: Claims
     only: Read | None
+    field: str
+    fields: tuple[str, ...]
+    reads: tuple[Read, ...]
+    claims: Claims
 
 
 class Plan(NamedTuple):
@@ -104,7 +105,7 @@ class Index:
             )
 
         def worth_asking(rule: Rule) -> bool:
-            if rule.scope is not None and rule.scope != view.scope.name:
+            if not rule.is_for(view.scope.name):
                 return False
             if rule.when is not None and not has_something_for(rule.when):
                 return False
@@ -143,14 +144,15 @@ def _starting(keys: Iterable[str], prefixes: tuple[str, ...]) -> tuple[tuple[str
 
 
 def _step(rule: Rule) -> Step:
-    reads = tuple(source.read for source in rule.sets.values())
+    fields, reads = tuple(rule.sets), tuple(source.read for source in rule.sets.values())
     return Step(
         id=rule.id,
         when=None if rule.when is None else rule.when.read,
-        reads=reads,
-        fields=tuple(rule.sets),
-        claims=rule.claims,
         only=reads[0] if len(reads) == 1 and rule.claims is present else None,
+        field=fields[0],
+        fields=fields,
+        reads=reads,
+        claims=rule.claims,
     )
 
 

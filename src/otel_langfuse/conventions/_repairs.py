@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from otel_langfuse.conventions import _javascript as js
 from otel_langfuse.conventions._openai import is_strict, usage_buckets
-from otel_langfuse.model import Observation
+from otel_langfuse.model import Observation, TraceFields
 
 MAX_TRACE_NAME = 1_000
 _TEXT = (str, type(None))
+_INTEGER = frozenset({int})
 _FULL_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 _NO_OFFSET = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*(Z|[+-]\d\d:?\d\d)?\Z", re.ASCII | re.IGNORECASE)
@@ -138,13 +139,19 @@ def _is_fine(observation: Observation) -> bool:
         and observation.prompt_name is None
         and observation.prompt_version is None
         and observation.completion_start_time is None
-        and all(type(count) is int for count in observation.usage_details.values())
-        and "total_tokens" not in observation.usage_details
         and not observation.cost_details
-        and type(observation.trace.name) in _TEXT
-        and type(observation.trace.release) in _TEXT
-        and len(observation.trace.name or "") <= MAX_TRACE_NAME
+        and (not observation.usage_details or _are_fine_counts(observation.usage_details))
+        and _is_fine_trace(observation.trace)
     )
+
+
+def _are_fine_counts(counts: Mapping[str, Any]) -> bool:
+    return _INTEGER.issuperset(map(type, counts.values())) and "total_tokens" not in counts
+
+
+def _is_fine_trace(trace: TraceFields) -> bool:
+    name = trace.name
+    return (name is None or (type(name) is str and len(name) <= MAX_TRACE_NAME)) and type(trace.release) in _TEXT
 
 
 def _mended(observation: Observation) -> Observation:

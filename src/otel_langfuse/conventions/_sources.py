@@ -13,6 +13,7 @@ from otel_langfuse.conventions._nested import nested_object
 from otel_langfuse.conventions._rule import Source
 from otel_langfuse.conventions._view import View
 
+_TEXT = frozenset({str})
 _CONTAINERS = frozenset({list, dict})  # which JavaScript calls true, empty ones too
 
 
@@ -91,6 +92,16 @@ def first_filled(*keys: str) -> Source:
         return None
 
     return Source(read, keys=frozenset(keys))
+
+
+def filled_or_attr(key: str, other: str) -> Source:
+    """``first(filled(key), attr(other))``, in one look."""
+
+    def read(view: View) -> Any:
+        value = view.attributes.get(key)
+        return value if value or type(value) in _CONTAINERS else view.attributes.get(other)
+
+    return Source(read, keys=frozenset({key, other}))
 
 
 def json_attr(key: str) -> Source:
@@ -182,7 +193,7 @@ def _tag_list(value: Any) -> list[str] | None:
     if value is None:
         return None
     if isinstance(value, list):
-        return [js.text(item) for item in value]
+        return value if _TEXT.issuperset(map(type, value)) else [js.text(item) for item in value]
     if not isinstance(value, str):
         return []
     if value.strip().startswith("["):
@@ -195,7 +206,10 @@ def _tag_list(value: Any) -> list[str] | None:
 def computed(fn: Callable[..., Any], *sources: Source) -> Source:
     """The escape hatch: a named pure function of what the sources give. It is asked even when they all give None."""
     reads = tuple(source.read for source in sources)
-    return _over(lambda view: fn(*(read(view) for read in reads)), sources)
+    if len(reads) == 1:
+        (only,) = reads
+        return _over(lambda view: fn(only(view)), sources)
+    return _over(lambda view: fn(*[read(view) for read in reads]), sources)
 
 
 def seen(fn: Callable[[View], Any], *sources: Source, events: Iterable[str] = ()) -> Source:

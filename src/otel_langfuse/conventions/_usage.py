@@ -32,39 +32,44 @@ CACHE_CREATION = (
 )
 REASONING = ("reasoning.output_tokens", "completion_details.reasoning")
 AUDIO = ("completion_details.audio",)
-_NAMED = frozenset(INPUT + OUTPUT + TOTAL + CACHE_READ + CACHE_CREATION + REASONING + AUDIO)
+# Spelling -> the count that it is of, and its rank among the spellings of that.
+_SPELLINGS = {
+    name: (count, rank)
+    for count, names in enumerate((INPUT, OUTPUT, TOTAL, CACHE_READ, CACHE_CREATION, REASONING, AUDIO))
+    for rank, name in enumerate(names)
+}
 
 
 def usage(counts: dict[str, Any] | None) -> dict[str, float] | None:
     """Token counts as Langfuse's disjoint buckets: what is cached is not in ``input``, reasoning not in ``output``."""
     if not counts:
         return None
-    numbers = {name: value for name, raw in counts.items() if not math.isnan(value := js.number(raw))}
-
-    cached, created = _pick(numbers, CACHE_READ), _pick(numbers, CACHE_CREATION)
-    reasoning, audio = _pick(numbers, REASONING), _pick(numbers, AUDIO)
-    given, produced = _pick(numbers, INPUT), _pick(numbers, OUTPUT)
-    buckets = {
+    found: list[float | None] = [None] * 7
+    ranks = [len(_SPELLINGS)] * 7
+    buckets: dict[str, float] = {}
+    for name, raw in counts.items():
+        value = raw if type(raw) is int else js.number(raw)
+        if value != value:  # noqa: PLR0124 - NaN is the only value unequal to itself
+            continue
+        spelling = _SPELLINGS.get(name)
+        if spelling is None:
+            buckets[name.removeprefix("details.")] = value
+        elif spelling[1] < ranks[spelling[0]]:
+            found[spelling[0]], ranks[spelling[0]] = value, spelling[1]
+    given, produced, total, cached, created, reasoning, audio = found
+    known = {
         "input": None if given is None else max(given - (cached or 0) - (created or 0), 0),
         "output": None if produced is None else max(produced - (reasoning or 0) - (audio or 0), 0),
-        "total": _pick(numbers, TOTAL),
+        "total": total,
         "input_cached_tokens": cached,
         "input_cache_creation": created,
         "output_reasoning_tokens": reasoning,
         "output_audio_tokens": audio,
     }
-    others = {name.removeprefix("details."): value for name, value in numbers.items() if name not in _NAMED}
-    return others | {name: value for name, value in buckets.items() if value is not None}
+    return buckets | {bucket: count for bucket, count in known.items() if count is not None}
 
 
 def first_count(counts: dict[str, Any], names: tuple[str, ...]) -> float | None:
     """The first of several spellings of one count that is a number."""
     numbers = (js.number(counts[name]) for name in names if name in counts)
     return next((number for number in numbers if math.isfinite(number)), None)
-
-
-def _pick(numbers: dict[str, float], names: tuple[str, ...]) -> float | None:
-    for name in names:
-        if name in numbers:
-            return numbers[name]
-    return None

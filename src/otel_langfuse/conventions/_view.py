@@ -87,15 +87,24 @@ def _base64(value: bytes) -> str:
     return binascii.b2a_base64(value, newline=False).decode()
 
 
-def received_attributes(attributes: Attributes, *, plain: bool = False) -> dict[str, Any]:
-    """``received`` for every attribute. ``__proto__`` vanishes, as it does in a JavaScript object (mapping.md 1.2)."""
-    return {
-        key: value
-        if (kind := type(value)) in _PLAIN or (kind is int and -_MAX <= value <= _MAX)
-        else received(value, plain=plain)
-        for key, value in attributes.items()
-        if key != "__proto__"
-    }
+def received_attributes(attributes: Attributes, *, plain: bool = False) -> tuple[dict[str, Any], list[str]]:
+    """``received`` for every attribute, and the keys of those that are not text.
+
+    The same dict where nothing of it is received otherwise. ``__proto__`` vanishes, as it does in a JavaScript object
+    (mapping.md 1.2).
+    """
+    others: list[str] = []
+    changed: dict[str, Any] = {}
+    for key, value in attributes.items():
+        kind = type(value)
+        if kind is not str:
+            others.append(key)
+            if kind is not bool and (kind is not int or not -_MAX <= value <= _MAX) and (kind is not float or value - value != 0):
+                changed[key] = received(value, plain=plain)
+    if changed or type(attributes) is not dict or "__proto__" in attributes:
+        attributes = {**attributes, **changed}
+        attributes.pop("__proto__", None)
+    return attributes, others
 
 
 class ResourceView:
@@ -104,7 +113,7 @@ class ResourceView:
     __slots__ = ("attributes", "metadata", "shape")
 
     def __init__(self, resource: Resource) -> None:
-        self.attributes = received_attributes(resource.attributes)
+        self.attributes, _ = received_attributes(resource.attributes)
         self.shape = "\0".join(self.attributes)
         self.metadata: Mapping[str, Any] = {}  # user metadata that stands on the resource
 
@@ -120,7 +129,7 @@ class ScopeView:
         self.is_sdk = self.name.startswith("langfuse-sdk")
         known = {"name": scope.name, "version": scope.version, "droppedAttributesCount": scope.dropped_attributes_count}
         self.metadata: dict[str, Any] = {key: value for key, value in known.items() if value is not None}
-        self.metadata["attributes"] = received_attributes(scope.attributes)
+        self.metadata["attributes"], _ = received_attributes(scope.attributes)
 
 
 class View:
@@ -156,4 +165,4 @@ class View:
     def inside(self, event: SpanEvent) -> View:
         """The same span as if it had only the attributes of one of its span events."""
         bare = self.span._replace(events=())
-        return View(bare, received_attributes(event.attributes), self.resource, self.scope, self.content)
+        return View(bare, received_attributes(event.attributes)[0], self.resource, self.scope, self.content)

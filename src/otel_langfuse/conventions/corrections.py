@@ -8,6 +8,7 @@ finished observation (``repairs.py``) or several of a batch (``_batch.py``) is n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from otel_langfuse import attributes as key
@@ -16,11 +17,12 @@ from otel_langfuse.conventions._messages import (
     INPUT_MESSAGES,
     OUTPUT_MESSAGES,
     SYSTEM_INSTRUCTIONS,
+    content_size,
     messages,
     system_message,
 )
 from otel_langfuse.conventions._openai import usage_buckets
-from otel_langfuse.conventions._rule import Convention, Rule, always, truthy
+from otel_langfuse.conventions._rule import Convention, Rule, Source, always, truthy
 from otel_langfuse.conventions._sources import (
     as_text,
     attr,
@@ -31,6 +33,7 @@ from otel_langfuse.conventions._sources import (
     json_at,
     json_attr,
     lookup,
+    nested,
     seen,
     total_cost,
     under,
@@ -139,20 +142,45 @@ def _instructions_alone(view: View) -> Any:
     return js.stringify([system_message(attributes[SYSTEM_INSTRUCTIONS])])
 
 
-def _spelled(view: View, counts: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Counts under names that the server knows; None where they are already."""
-    if not counts:
-        return None
-    renamed = {
+def _fuller(side: int) -> Callable[[View], Any]:
+    """Input (0) or output (1) from messages or flat keys, whichever says more; None where no messages say more.
+
+    That there are flat keys is the rule's condition, so the span's plan has their places.
+    """
+
+    def read(view: View) -> Any:
+        flat = [source.read(view) for source in _FLAT]
+        listed = messages(view.attributes)
+        says_more = [content_size(new) > content_size(old) for new, old in zip(listed, flat, strict=True)]
+        return (listed[side] if says_more[side] else flat[side]) if any(says_more) else None
+
+    return read
+
+
+_FLAT = (nested("gen_ai.prompt"), nested("gen_ai.completion"))
+
+
+def _spelled(view: View) -> dict[str, Any] | None:
+    """Counts under names that the server knows."""
+    return usage(_known_names(_COUNTS.read(view) or {}))
+
+
+def _known_names(counts: dict[str, Any]) -> dict[str, Any]:
+    return {
         SPELLINGS.get(name, name): value
         for name, value in counts.items()
         if SPELLINGS.get(name, name) not in counts or name not in SPELLINGS
     }
-    given = js.number(renamed.get("input_tokens"))
-    if view.scope.name.startswith("openlit") and "input_tokens" in renamed and math.isfinite(given):
-        cached = sum(count for names in (CACHE_READ, CACHE_CREATION) if (count := first_count(renamed, names)) is not None)
-        renamed |= {"input_tokens": given + cached}
-    return None if renamed == counts else usage(renamed)
+
+
+def _with_cached(view: View) -> dict[str, Any] | None:
+    """Counts with what was cached in the input too."""
+    counts = _known_names(_COUNTS.read(view) or {})
+    given = js.number(counts.get("input_tokens"))
+    if "input_tokens" not in counts or not math.isfinite(given):
+        return None
+    cached = sum(count for names in (CACHE_READ, CACHE_CREATION) if (count := first_count(counts, names)) is not None)
+    return usage({**counts, "input_tokens": given + cached}) if cached else None
 
 
 def _first_token(view: View) -> str | None:
@@ -191,15 +219,22 @@ def _not_the_tools_name(view: View) -> str | None:
     return view.span.name
 
 
-def _scrubbed(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(SCRUBBED)
+def _scrubbed(name: str) -> Source:
+    def read(view: View) -> bool:
+        value = view.attributes.get(name)
+        return isinstance(value, str) and value.startswith(SCRUBBED)
+
+    return seen(read)
 
 
 def _mlflow_usage(counts: Any) -> dict[str, Any] | None:
     return usage(counts) if isinstance(counts, dict) else None
 
 
-_COUNTS = under("gen_ai.usage.", "llm.token_count.", but=("gen_ai.usage.cost", "gen_ai.usage.raw"))
+COUNTS = ("gen_ai.usage.", "llm.token_count.")
+"""Prefixes of keys that tell of tokens."""
+
+_COUNTS = under(*COUNTS, but=("gen_ai.usage.cost", "gen_ai.usage.raw"))
 
 CONVENTION = Convention(
     name="corrections",
@@ -315,12 +350,11 @@ CONVENTION = Convention(
             "corrections/io/messages_over_flat",
             when=under("gen_ai.prompt.", "gen_ai.completion."),
             sets={
-                "input": seen(lambda view: messages(view.attributes)[0], attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),
-                "output": seen(lambda view: messages(view.attributes)[1], attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),
+                "input": seen(_fuller(0), attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),
+                "output": seen(_fuller(1), attr(INPUT_MESSAGES), attr(OUTPUT_MESSAGES)),
             },
-            claims=truthy,
             spec="mapping.md 9.18",
-            reason="a few flat keys left beside complete messages make the server show the few",
+            reason="a few flat keys left beside messages that say more make the server show the few",
         ),
         Rule(
             "corrections/io/mlflow",
@@ -359,15 +393,18 @@ CONVENTION = Convention(
             reason="MLflow's token counts are not read by the server",
         ),
         Rule(
-            "corrections/usage/spellings",
-            sets={
-                "usage_details": seen(
-                    lambda view: _spelled(view, _COUNTS.read(view)),
-                    _COUNTS,
-                )
-            },
+            "corrections/usage/openlit",
+            scope="openlit*",
+            sets={"usage_details": seen(_with_cached, _COUNTS)},
             spec="mapping.md 13.5; families.md 5",
-            reason="cached and reasoning tokens under other names would count twice; openlit does not count them in the input",
+            reason="openlit does not count cached tokens in the input, from which the server takes them",
+        ),
+        Rule(
+            "corrections/usage/spellings",
+            when=seen(lambda _view: True, *(attr(prefix + name) for prefix in COUNTS for name in SPELLINGS)),
+            sets={"usage_details": seen(_spelled, _COUNTS)},
+            spec="mapping.md 13.5; families.md 5",
+            reason="cached and reasoning tokens under other names would count twice",
         ),
         Rule(
             "corrections/usage/raw",
@@ -401,7 +438,7 @@ CONVENTION = Convention(
         ),
         Rule(
             "corrections/user_id/scrubbed",
-            when=seen(lambda view: _scrubbed(view.attributes.get(key.USER_ID))),
+            when=_scrubbed(key.USER_ID),
             sets={"user_id": seen(lambda _view: None, attr(key.USER_ID))},
             claims=always,
             spec="https://logfire.pydantic.dev/docs/how-to-guides/scrubbing/",
@@ -409,7 +446,7 @@ CONVENTION = Convention(
         ),
         Rule(
             "corrections/session_id/scrubbed",
-            when=seen(lambda view: _scrubbed(view.attributes.get(key.SESSION_ID))),
+            when=_scrubbed(key.SESSION_ID),
             sets={"session_id": seen(lambda _view: None, attr(key.SESSION_ID))},
             claims=always,
             spec="https://logfire.pydantic.dev/docs/how-to-guides/scrubbing/",

@@ -13,6 +13,7 @@ from otel_langfuse.conventions._sources import (
     attr,
     computed,
     filled,
+    filled_or_attr,
     first,
     first_attr,
     first_filled,
@@ -118,8 +119,8 @@ CONVENTION = Convention(
         Rule(
             "langfuse/trace_io/trace",
             sets={
-                "trace_input": first(filled(key.TRACE_INPUT), attr(key.OBSERVATION_INPUT)),
-                "trace_output": first(filled(key.TRACE_OUTPUT), attr(key.OBSERVATION_OUTPUT)),
+                "trace_input": filled_or_attr(key.TRACE_INPUT, key.OBSERVATION_INPUT),
+                "trace_output": filled_or_attr(key.TRACE_OUTPUT, key.OBSERVATION_OUTPUT),
             },
             spec="mapping.md 9.1",
         ),
@@ -130,7 +131,7 @@ CONVENTION = Convention(
         ),
         Rule(
             "langfuse/parameters/json",
-            when=seen(lambda view: view.scope.name != "ai"),
+            but_scope="ai",
             sets={"model_parameters": json_object(key.OBSERVATION_MODEL_PARAMETERS)},
             spec="mapping.md 12.1",
         ),

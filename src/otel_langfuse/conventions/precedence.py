@@ -161,6 +161,7 @@ _INSERTED: Final[Mapping[str, tuple[tuple[str, str | None], ...]]] = {
     ),
     "usage": (
         ("corrections/usage/raw", "genai/usage/counts"),
+        ("corrections/usage/openlit", "genai/usage/counts"),
         ("corrections/usage/spellings", "genai/usage/counts"),
         ("corrections/usage/mlflow", None),
         ("haystack/usage/reply", None),

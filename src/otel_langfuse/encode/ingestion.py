@@ -5,28 +5,35 @@ Source: mapping.md 2 (which events), 4 and 5 (their bodies); api.md 2 (the envel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableSet, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, MutableSet, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
 from otel_langfuse.conventions._javascript import iso_time
 from otel_langfuse.errors import Drop, DropReason
-from otel_langfuse.model import Observation, Request
+from otel_langfuse.model import OBSERVATION_TYPES, Observation, Request
 
 from .cut import cut_event
 
 _MAX_CUTS = 4
 _ENVELOPE = b'{"batch":['
 _END = b"]}"
+_IO = ("input", "output")
+_FRAME_BYTES = 1_000  # of an event beside its input and output, about
 
 
 class Event(NamedTuple):
-    """One encoded ingestion event. ``observation_id`` is None for what only says something about a trace; a score has its own."""
+    """One ingestion event. ``observation_id`` is None for what only says something about a trace; a score has its own."""
 
     id: str
     observation_id: str | None
-    body: bytes
+    content: dict[str, Any]
+
+    @property
+    def body(self) -> bytes:
+        """The event as JSON. Encoded each time: a request has it, and only its parts are made of single events."""
+        return _dumps(self.content)
 
 
 def events(
@@ -45,21 +52,23 @@ def events(
     nanoseconds of start and end, which the server cuts to milliseconds, are kept in the metadata.
     """
     known: MutableSet[str] = set() if seen is None else seen
-    listed: list[tuple[str | None, dict[str, Any]]] = []
+    listed: list[dict[str, Any]] = []
+    shallow: list[tuple[int, str]] = []  # places of events that say nothing of their trace
     told: set[str] = set()
     updates: set[tuple[Any, ...]] = set()
     for observation in observations:
         trace_id = observation.trace_id
-        full = observation.is_root or observation.updates_trace
-        if corrections and full and _is_told(observation, updates):
-            known.add(trace_id)
-        elif full or trace_id not in known:
-            listed.append((None if full else trace_id, _trace_event(observation, now)))
-        known.add(trace_id)
-        if full:
+        if observation.is_root or observation.updates_trace:
+            if not (corrections and _is_told(observation, updates)):
+                listed.append(_trace_event(observation, now, full=True))
             told.add(trace_id)
-        listed.append((None, _observation_event(observation, now, corrections=corrections)))
-    return [event for shallow_of, event in listed if shallow_of is None or shallow_of not in told]
+        elif trace_id not in known:
+            shallow.append((len(listed), trace_id))
+            listed.append(_trace_event(observation, now, full=False))
+        known.add(trace_id)
+        listed.append(_observation_event(observation, now, corrections=corrections))
+    needless = {place for place, trace_id in shallow if trace_id in told}
+    return [event for place, event in enumerate(listed) if place not in needless] if needless else listed
 
 
 def requests(
@@ -80,24 +89,42 @@ def requests(
 
 
 def requests_of(
-    made: Iterable[dict[str, Any]], *, url: str, headers: Mapping[str, str], max_request_bytes: int
+    events: Iterable[dict[str, Any]], *, url: str, headers: Mapping[str, str], max_request_bytes: int
 ) -> tuple[list[Request], list[Drop]]:
     """The same for ingestion events of any type."""
-    encoded: list[Event] = []
+    made: list[Request] = []
     drops: list[Drop] = []
-    for event in made:
-        body, drop = _encoded(event, max_request_bytes)
-        if drop is not None:
-            drops.append(drop)
-        if body:
-            encoded.append(_event(event, body))
-    return [request(chunk, url=url, headers=headers) for chunk in _chunks(encoded, max_request_bytes)], drops
+    for part in _parts(map(_event, events), max_request_bytes):
+        body = _whole(part)
+        if body is not None and len(body) <= max_request_bytes:
+            made.append(_request(part, body, url, headers))
+            continue
+        for chunk in _chunks(_fitting(part, max_request_bytes, drops), max_request_bytes):
+            items, bodies = zip(*chunk, strict=True)
+            made.append(_request(items, _joined(bodies), url, headers))
+    return made, drops
 
 
 def request(items: Sequence[Event], *, url: str, headers: Mapping[str, str]) -> Request:
-    """One request that carries the events. Not compressed: the route does not inflate (api.md 1.4)."""
-    body = b"".join((_ENVELOPE, b",".join([item.body for item in items]), _END))
+    """One request that carries the events, which another had carried. Not compressed: the route does not inflate (api.md 1.4)."""
+    body = _whole(items)
+    return _request(items, _joined([item.body for item in items]) if body is None else body, url, headers)
+
+
+def _request(items: Sequence[Event], body: bytes, url: str, headers: Mapping[str, str]) -> Request:
     return Request("ingestion", url, {**headers, "Content-Type": "application/json"}, body, items)
+
+
+def _whole(items: Iterable[Event]) -> bytes | None:
+    """The body of a request, encoded at once; None if an event has no JSON form as it is."""
+    try:
+        return orjson.dumps({"batch": [item.content for item in items]})
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _joined(bodies: Iterable[bytes]) -> bytes:
+    return b"".join((_ENVELOPE, b",".join(bodies), _END))
 
 
 def items_of(body: bytes) -> list[Event]:
@@ -106,40 +133,50 @@ def items_of(body: bytes) -> list[Event]:
     Raises:
         Exception: It is none.
     """
-    return [_event(event, orjson.dumps(event)) for event in orjson.loads(body)["batch"]]
+    return [_event(event) for event in orjson.loads(body)["batch"]]
 
 
 def smaller(item: Event, max_bytes: int) -> Event | None:
     """The event with its largest values cut, so that it alone makes a request of ``max_bytes``; None if it cannot."""
-    body = _cut(orjson.loads(item.body), max_bytes)
-    return None if body is None else item._replace(body=body)
+    cut = _cut(item, max_bytes)
+    return None if cut is None else cut[0]
 
 
-def _event(event: Mapping[str, Any], body: bytes) -> Event:
-    return Event(event["id"], None if event["type"] == "trace-create" else event["body"]["id"], body)
+def _event(content: dict[str, Any]) -> Event:
+    return Event(content["id"], None if content["type"] == "trace-create" else content["body"]["id"], content)
 
 
-def _encoded(event: dict[str, Any], max_request_bytes: int) -> tuple[bytes, Drop | None]:
-    lost = 0 if event["type"] == "trace-create" else 1
-    try:
-        body = _dumps(event)
-    except (TypeError, ValueError, RecursionError) as error:
-        return b"", Drop(DropReason.UNREADABLE, lost, f"{event['type']} has no JSON form: {type(error).__name__}")
-    if len(body) + len(_ENVELOPE) + len(_END) <= max_request_bytes:
-        return body, None
-    cut = _cut(event, max_request_bytes)
-    detail = f"{event['type']} of {len(body)} bytes is over the limit of {max_request_bytes} bytes a request"
-    if cut is None:
-        return b"", Drop(DropReason.TOO_LARGE, lost, detail)
-    return cut, Drop(DropReason.TOO_LARGE, 0, f"{detail}: its largest values are cut")
+_Encoded: TypeAlias = "tuple[Event, bytes]"
 
 
-def _cut(event: dict[str, Any], max_request_bytes: int) -> bytes | None:
+def _fitting(items: Iterable[Event], max_request_bytes: int, drops: list[Drop]) -> Iterator[_Encoded]:
+    """The events one by one, such that each fits into a request; those that do not are added to ``drops``."""
+    for item in items:
+        kind, lost = item.content["type"], 0 if item.observation_id is None else 1
+        try:
+            body = item.body
+        except (TypeError, ValueError, RecursionError) as error:
+            drops.append(Drop(DropReason.UNREADABLE, lost, f"{kind} has no JSON form: {type(error).__name__}"))
+            continue
+        if len(body) + len(_ENVELOPE) + len(_END) <= max_request_bytes:
+            yield item, body
+            continue
+        cut = _cut(item, max_request_bytes)
+        detail = f"{kind} of {len(body)} bytes is over the limit of {max_request_bytes} bytes a request"
+        if cut is None:
+            drops.append(Drop(DropReason.TOO_LARGE, lost, detail))
+        else:
+            drops.append(Drop(DropReason.TOO_LARGE, 0, f"{detail}: its largest values are cut"))
+            yield cut
+
+
+def _cut(item: Event, max_request_bytes: int) -> _Encoded | None:
     limit = aim = max_request_bytes - len(_ENVELOPE) - len(_END)
     for _ in range(_MAX_CUTS):
-        body = _dumps(cut_event(event, aim))
+        cut = item._replace(content=cut_event(item.content, aim))
+        body = cut.body
         if len(body) <= limit:
-            return body
+            return cut, body
         aim = aim * limit // len(body) * 9 // 10  # JSON may need six bytes for one
     return None
 
@@ -165,15 +202,31 @@ def _repaired(value: Any, depth: int) -> Any:
     return value
 
 
-def _chunks(encoded: Iterable[Event], max_request_bytes: int) -> Iterable[list[Event]]:
-    chunk: list[Event] = []
+def _parts(items: Iterable[Event], max_request_bytes: int) -> Iterator[list[Event]]:
+    """The events in such parts as are likely to fit into a request each, by the length of their input and output."""
+    part: list[Event] = []
+    size = 0
+    for item in items:
+        body = item.content["body"]
+        weight = _FRAME_BYTES + sum([len(text) for side in _IO if type(text := body.get(side)) is str])
+        if part and size + weight > max_request_bytes:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += weight
+    if part:
+        yield part
+
+
+def _chunks(encoded: Iterable[_Encoded], max_request_bytes: int) -> Iterator[list[_Encoded]]:
+    chunk: list[_Encoded] = []
     size = len(_ENVELOPE) + len(_END)
-    for event in encoded:
-        if chunk and size + len(event.body) + 1 > max_request_bytes:
+    for one in encoded:
+        if chunk and size + len(one[1]) + 1 > max_request_bytes:
             yield chunk
             chunk, size = [], len(_ENVELOPE) + len(_END)
-        chunk.append(event)
-        size += len(event.body) + 1
+        chunk.append(one)
+        size += len(one[1]) + 1
     if chunk:
         yield chunk
 
@@ -203,63 +256,67 @@ def _time(edge: int | None, other: int | None, now: str) -> str:
     return now if known is None else iso_time(known // 1_000_000)
 
 
-def _trace_event(observation: Observation, now: str) -> dict[str, Any]:
+def _trace_event(observation: Observation, now: str, *, full: bool) -> dict[str, Any]:
+    timestamp = _time(observation.start_time_unix_nano, observation.end_time_unix_nano, now)
     body: dict[str, Any] = {
         "id": observation.trace_id,
-        "timestamp": _time(observation.start_time_unix_nano, observation.end_time_unix_nano, now),
+        "timestamp": timestamp,
         "environment": observation.environment,
     }
-    if observation.is_root or observation.updates_trace:
-        trace = observation.trace
+    if full:
+        name, user_id, session_id, release, public, tags, given, produced, metadata = observation.trace
         body |= {
-            "name": trace.name,
-            "metadata": trace.metadata,
+            "name": name,
+            "metadata": metadata,
             "version": observation.version,
-            "release": trace.release,
-            "userId": trace.user_id,
-            "sessionId": trace.session_id,
-            "public": trace.public,
-            "tags": list(trace.tags),
-            "input": trace.input,
-            "output": trace.output,
+            "release": release,
+            "userId": user_id,
+            "sessionId": session_id,
+            "public": public,
+            "tags": list(tags),
+            "input": given,
+            "output": produced,
         }
     identifier = f"{observation.trace_id}-{observation.id}-trace"
-    return {"id": identifier[:800], "type": "trace-create", "timestamp": body["timestamp"], "body": body}
+    return {"id": identifier[:800], "type": "trace-create", "timestamp": timestamp, "body": body}
+
+
+_TYPES = {kind: f"{kind}-create" for kind in OBSERVATION_TYPES}
 
 
 def _observation_event(observation: Observation, now: str, *, corrections: bool) -> dict[str, Any]:
-    start, end = observation.start_time_unix_nano, observation.end_time_unix_nano
+    # Taken apart once: reading the fields by name takes twice as long.
+    (identity, trace_id, parent_id, kind, name, start, end, environment, level, status_message, version, *rest) = observation
+    (given, produced, metadata, model, parameters, usage, cost, prompt_name, prompt_version, completion_start, *_) = rest
     body = {
-        "id": observation.id,
-        "traceId": observation.trace_id,
-        "parentObservationId": observation.parent_id,
-        "name": observation.name,
+        "id": identity,
+        "traceId": trace_id,
+        "parentObservationId": parent_id,
+        "name": name,
         "startTime": _time(start, end, now),
         "endTime": _time(end, start, now),
-        "environment": observation.environment,
-        "completionStartTime": observation.completion_start_time,
-        "metadata": _with_nanoseconds(observation) if corrections else observation.metadata,
-        "level": observation.level,
-        "statusMessage": observation.status_message,
-        "version": observation.version,
-        "modelParameters": observation.model_parameters,
-        "model": observation.model,
-        "promptName": observation.prompt_name,
-        "promptVersion": observation.prompt_version,
-        "usageDetails": observation.usage_details,
-        "costDetails": observation.cost_details,
-        "input": observation.input,
-        "output": observation.output,
+        "environment": environment,
+        "completionStartTime": completion_start,
+        "metadata": _with_nanoseconds(metadata, start, end) if corrections else metadata,
+        "level": level,
+        "statusMessage": status_message,
+        "version": version,
+        "modelParameters": parameters,
+        "model": model,
+        "promptName": prompt_name,
+        "promptVersion": prompt_version,
+        "usageDetails": usage,
+        "costDetails": cost,
+        "input": given,
+        "output": produced,
     }
-    identifier = f"{observation.trace_id}-{observation.id}"
-    return {"id": identifier[:800], "type": f"{observation.type}-create", "timestamp": now, "body": body}
+    return {"id": f"{trace_id}-{identity}"[:800], "type": _TYPES[kind], "timestamp": now, "body": body}
 
 
-def _with_nanoseconds(observation: Observation) -> Mapping[str, Any]:
-    start, end = observation.start_time_unix_nano, observation.end_time_unix_nano
-    metadata = {**observation.metadata}
+def _with_nanoseconds(metadata: Mapping[str, Any], start: int | None, end: int | None) -> Mapping[str, Any]:
+    cut = {}
     if start is not None and start % 1_000_000:
-        metadata["startTimeUnixNano"] = str(start)
+        cut["startTimeUnixNano"] = str(start)
     if end is not None and end % 1_000_000:
-        metadata["endTimeUnixNano"] = str(end)
-    return metadata
+        cut["endTimeUnixNano"] = str(end)
+    return {**metadata, **cut} if cut else metadata

@@ -7,7 +7,7 @@ a group whose winner is no correction, the server has the same winner, because i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from otel_langfuse import attributes as key
@@ -17,9 +17,8 @@ from otel_langfuse.conventions._batch import RESPONSE_IDS
 from otel_langfuse.conventions._openai import is_strict
 from otel_langfuse.conventions._plan import Plan, Step
 from otel_langfuse.conventions._repairs import MAX_TRACE_NAME
-from otel_langfuse.conventions._rule import Rule
 from otel_langfuse.conventions._view import ResourceView, ScopeView, View
-from otel_langfuse.conventions.corrections import SCRUBBED, SPELLINGS, TRACE_UPDATES
+from otel_langfuse.conventions.corrections import SCRUBBED, TRACE_UPDATES
 from otel_langfuse.model import Resource, Span
 from otel_langfuse.translate import translate_all
 
@@ -99,9 +98,8 @@ class _Look(NamedTuple):
     plan: Plan
 
 
-_CORRECTIONS = tuple(rule for rule in by_id().values() if rule.id not in SERVER_RULES)
-
-COUNTS = ("gen_ai.usage.", "llm.token_count.")
+# Corrections that have to be asked; the others are what ``_CHECKS`` looks for.
+_CORRECTIONS = by_id().keys() - SERVER_RULES - {"corrections/user_id/scrubbed", "corrections/session_id/scrubbed"}
 
 _looks: dict[Any, _Look] = {}
 
@@ -193,13 +191,12 @@ def _look(span: Span, origins: _Origins) -> _Look:
 def _made(span: Span, origins: _Origins) -> _Look:
     plan = CORRECTED_INDEX.plan(origins.view(span, None))
     keys = span.attributes.keys()
-    possible = {rule.id for rule in _CORRECTIONS if _is_possible(rule, span, keys)}
     return _Look(
         needs=not keys.isdisjoint(TRACE_UPDATES)
         or bool(unknown_to_server(span, plan.shown))
         or any(name.startswith(MORE_METADATA) for name in keys),
         counts=any(group == "usage" for group, _ in plan.groups),
-        groups=tuple(some for _, steps in plan.groups if (some := _up_to_last(steps, possible))),
+        groups=tuple(some for _, steps in plan.groups if (some := _up_to_last(steps))),
         texts=tuple(_TEXTS.intersection(keys)),
         checks=tuple((name, is_fine) for name, is_fine in _CHECKS.items() if name in keys),
         has_prompt=not keys.isdisjoint(_PROMPT_KEYS),
@@ -207,34 +204,9 @@ def _made(span: Span, origins: _Origins) -> _Look:
     )
 
 
-def _is_possible(rule: Rule, span: Span, keys: KeysView[str]) -> bool:
-    """Whether the correction can ever win on spans of this shape."""
-    if rule.id in _CHECKED or (rule.when is not None and rule.when.keys and rule.when.keys.isdisjoint(keys)):
-        return False
-    of_shape = _OF_SHAPE.get(rule.id)
-    return of_shape is None or of_shape(span)
-
-
-def _is_spelled_otherwise(span: Span) -> bool:
-    if (span.scope.name or "").startswith("openlit"):
-        return True
-    return any(name.startswith(COUNTS) and name.split(".", 2)[2] in SPELLINGS for name in span.attributes)
-
-
-def _has_flat_messages(span: Span) -> bool:
-    return any(name.startswith(("gen_ai.prompt.", "gen_ai.completion.")) for name in span.attributes)
-
-
-# Corrections that ``_CHECKS`` looks for, and such as ask more of a span's keys than that one of theirs is there.
-_CHECKED = frozenset({"corrections/user_id/scrubbed", "corrections/session_id/scrubbed"})
-_OF_SHAPE: Mapping[str, Callable[[Span], bool]] = {
-    "corrections/usage/spellings": _is_spelled_otherwise,
-    "corrections/io/messages_over_flat": _has_flat_messages,
-}
-
-
-def _up_to_last(steps: Sequence[Step], corrections: set[str]) -> tuple[Step, ...]:
-    last = max((place for place, step in enumerate(steps) if step.id in corrections), default=-1)
+def _up_to_last(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps up to the last correction that may win: those after it are the server's too."""
+    last = max((place for place, step in enumerate(steps) if step.id in _CORRECTIONS), default=-1)
     return tuple(steps[: last + 1])
 
 
