@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .exporters.ingestion import LangfuseIngestionExporter
     from .exporters.otlp import LangfuseOTLPExporter
     from .exporters.sqlite import SqliteExporter
+    from .media import LangfuseMedia
     from .model import Stats
     from .processor import LangfuseSpanProcessor
     from .propagation import propagate_attributes
@@ -41,6 +42,7 @@ __all__ = [
     "ConfigError",
     "DropReason",
     "LangfuseIngestionExporter",
+    "LangfuseMedia",
     "LangfuseOTLPExporter",
     "LangfuseSpanProcessor",
     "Observation",
@@ -71,6 +73,7 @@ _HOMES = {
     "ConfigError": ".errors",
     "DropReason": ".errors",
     "LangfuseIngestionExporter": ".exporters.ingestion",
+    "LangfuseMedia": ".media",
     "LangfuseOTLPExporter": ".exporters.otlp",
     "LangfuseSpanProcessor": ".processor",
     "Observation": ".tracing",

@@ -70,6 +70,23 @@ class SpanLink(NamedTuple):
     flags: int = 0
 
 
+class Media(NamedTuple):
+    """Content that was lifted out of a span's texts (``pipeline.media``): where it stood, ``reference`` stands now.
+
+    ``content`` is empty where it is larger than may be sent. ``sha256`` is standard base64; ``field`` is input, output or
+    metadata; ``observation_id`` is None where it belongs to the trace.
+    """
+
+    reference: str
+    content_type: str
+    content: bytes
+    size_bytes: int
+    sha256: str
+    field: str
+    trace_id: str
+    observation_id: str | None
+
+
 class Span(NamedTuple):
     """A finished span. Made only by ``spans.from_sdk`` and ``spans.from_otlp``.
 
@@ -98,6 +115,7 @@ class Span(NamedTuple):
     dropped_attributes_count: int = 0
     dropped_events_count: int = 0
     dropped_links_count: int = 0
+    media: tuple[Media, ...] = ()  # lifted by pipeline.media, and not sent yet
 
 
 class TraceFields(NamedTuple):
@@ -205,6 +223,8 @@ class Stats(NamedTuple):
     ``queued`` includes what is being sent just now. ``dropped`` has one entry for each reason that occurred. ``spooled`` is on
     disk, to be sent by this process or a later one. What an earlier process left there counts as started here at the moment
     when its fate is known here.
+
+    ``media`` is the account of images, sounds and documents that are sent apart from the spans; None where there are none to be.
     """
 
     started: int
@@ -212,3 +232,4 @@ class Stats(NamedTuple):
     queued: int
     dropped: Mapping[str, int]
     spooled: int = 0
+    media: Stats | None = None

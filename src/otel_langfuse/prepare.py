@@ -16,6 +16,7 @@ from .encode.cut import cut_to
 from .errors import Drop, DropReason
 from .model import Observation, Request, Span
 from .pipeline.mask import Masked, mask_spans
+from .pipeline.media import Lifting, lift
 from .spans import from_otlp
 
 MIN_CUT_BYTES: Final = 16 * 1024
@@ -60,14 +61,16 @@ def worded(spans: Sequence[Span], target: Target) -> Sequence[Span]:
     return corrected if target.dialect is None else dialect.in_dialect(corrected, target.dialect, only=target.dialect_only)
 
 
-def ready(spans: Sequence[Span], mask: Callable[[str], Any] | None) -> Masked:
+def ready(spans: Sequence[Span], mask: Callable[[str], Any] | None, lifting: Lifting | None = None) -> Masked:
     """What may leave of the spans: one for each, the same object where nothing changed.
 
     Args:
         spans: of one batch.
         mask: as ``pipeline.mask.checked`` returns it, or None.
+        lifting: how media leave, or None: within the texts, where they are. What the mask removed is not there any more.
     """
-    return Masked(list(spans), 0, "") if mask is None else mask_spans(spans, mask)
+    masked = Masked(list(spans), 0, "") if mask is None else mask_spans(spans, mask)
+    return masked if lifting is None else masked._replace(spans=lift(masked.spans, lifting))
 
 
 def observations(spans: Sequence[Span]) -> tuple[list[Observation], list[Drop]]:
