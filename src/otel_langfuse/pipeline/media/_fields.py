@@ -20,7 +20,7 @@ def field_of(key: str, event: str | None = None) -> str:
     told by its words.
     """
     given, produced, content = _tables()
-    if event is not None and event in _events():
+    if event is not None and event in _content_events():
         return "output" if _OUTPUT_WORDS.search(event) or _side(key, given, produced, content) == "output" else "input"
     return _side(key, given, produced, content)
 
@@ -64,7 +64,7 @@ def _tables() -> tuple[_Keys, _Keys, _Keys]:
 
 
 @cache
-def _events() -> frozenset[str]:
+def _content_events() -> frozenset[str]:
     return frozenset(
         name
         for convention in CONVENTIONS
