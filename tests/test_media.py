@@ -190,6 +190,7 @@ def test_span_events_are_looked_through() -> None:
         json.dumps({"type": "image", "image": "https://example.com/a.png?" + "a" * 40}),
         json.dumps({"type": "base64", "media_type": "image/png", "data": reference(PNG, "image/png")}),
         json.dumps([{"type": "tool_call", "id": "call_0123456789abcdefghijklmn", "arguments": "{}"}]),
+        json.dumps({"images": [None, 7, "text of a caption that is long"]}),
         "[" * 5000 + '"0123456789abcdef0123456789abcdef',
         '["' + "\\" * 5000 + '"',
         reference(PNG, "image/png"),
@@ -354,6 +355,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "the same part": lambda n: json.dumps([{**BLOB, "content": b64(PNG)}] * (n // 160)),
     "lines": lambda n: "data:image/png;base64," + ("A" * 76 + "\n") * (n // 77),
     "JSON in JSON": lambda n: json.dumps([json.dumps([json.dumps(["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" * (n // 64)])])] * 2),
+    "lists in lists": lambda n: '{"images":[' * 40 + '"%s"' % ("A" * n) + "]}" * 40,
     "equals": lambda n: "data:image/png;base64,AAAA" + "=" * n,
 }  # fmt: skip
 

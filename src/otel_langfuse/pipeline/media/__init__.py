@@ -23,7 +23,7 @@ from otel_langfuse.media import (
 )
 from otel_langfuse.model import Attributes, Media, Span, SpanEvent
 
-from ._shapes import media_in, parts_in
+from ._shapes import LIST, media_in, part_of
 from ._text import MIN_TEXT, replaced
 
 __all__ = ["Lifting", "lift", "load_fields", "marker", "settled"]
@@ -152,13 +152,23 @@ class _Work:
         done: dict[str, Any] = {
             key: new for key, kind, payload in media_in(value) if (new := self._payload(kind, payload)) is not None
         }
-        for key, parts in parts_in(value):
-            seen = [self._value(part, depth + 1) for part in parts]
-            if any(one is not part for one, part in zip(seen, parts, strict=True)):
-                pairs = zip(seen, value[key], strict=True)
-                done[key] = tuple(one["image"] if isinstance(bare, (str, bytes)) else one for one, bare in pairs)
-        inner = {key: done[key] if key in done else self._value(item, depth + 1) for key, item in value.items()}
+        inner: dict[str, Any] = {}
+        for key, item in value.items():
+            if key in done:
+                inner[key] = done[key]
+            elif key == LIST and isinstance(item, (list, tuple)):
+                items = tuple(self._listed(one, depth + 1) for one in item)
+                inner[key] = item if all(new is old for new, old in zip(items, item, strict=True)) else items
+            else:
+                inner[key] = self._value(item, depth + 1)
         return value if all(inner[key] is value[key] for key in inner) else inner
+
+    def _listed(self, value: Any, depth: int) -> Any:
+        if isinstance(value, (str, bytes)):
+            for _, kind, payload in media_in(part_of(value)):
+                if (new := self._payload(kind, payload)) is not None:
+                    return new
+        return self._value(value, depth)
 
     def _payload(self, content_type: str, payload: Any) -> str | None:
         if isinstance(payload, bytes):

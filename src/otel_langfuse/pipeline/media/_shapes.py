@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -92,8 +92,8 @@ _ROWS: Final = (
     Row("b64_json", sniff=True, default="image/png"),  # OpenAI: a generated image
 )
 _KEYS: Final = frozenset(row.key for row in _ROWS)
-_LIST: Final = "images"  # Ollama: a list of bare base64, which is wrapped in a part of this type
-_LIST_TYPE: Final = "image"
+LIST: Final = "images"
+"""The key of a list of bare base64, in Ollama's messages."""
 
 
 def media_in(item: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -108,11 +108,9 @@ def media_in(item: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
             yield row.key, content_type, payload
 
 
-def parts_in(item: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
-    """Of one mapping: (key, items) for a list of bare payloads, with a part (``media_in`` takes it) for each of them."""
-    listed = item.get(_LIST)
-    if isinstance(listed, Sequence) and not isinstance(listed, (str, bytes)):
-        yield _LIST, [{"type": _LIST_TYPE, _LIST_TYPE: one} if isinstance(one, (str, bytes)) else one for one in listed]
+def part_of(bare: str | bytes) -> dict[str, Any]:
+    """A part, as ``media_in`` takes it, for a bare payload in a list under ``LIST``."""
+    return {"type": "image", "image": bare}
 
 
 def all_media_in(parsed: Any, may_hold: Any) -> Iterator[tuple[str, str]]:
@@ -131,7 +129,9 @@ def all_media_in(parsed: Any, may_hold: Any) -> Iterator[tuple[str, str]]:
             continue
         if type(value) is dict:
             yield from ((content_type, payload) for _, content_type, payload in media_in(value) if type(payload) is str)
-            todo.extend((inner, depth) for _, parts in parts_in(value) for inner in parts)
+            listed = value.get(LIST)
+            if type(listed) is list:
+                todo.extend((part_of(bare), depth) for bare in listed if type(bare) is str)
             value = value.values()
         todo.extend((inner, depth) for inner in value if type(inner) in _LOOKED_INTO)
 
