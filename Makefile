@@ -4,6 +4,7 @@
 #   make check          what CI runs: format, lint, types, import contracts, tests
 #   make check-oldest   the tests on the oldest OpenTelemetry that is supported
 #   make processes      spans survive gunicorn, Celery, uvicorn and gevent (a minute)
+#   make faults         what goes wrong between here and a server, beside the stock SDK; ONLY=... for some (six minutes)
 #   make bench          what it costs, beside what others cost (minutes); bench-quick: under a minute
 #   make capture        records the spans of FAMILY=... anew and shows what changed; without FAMILY: which there are
 #   make backends       the tests against a real Phoenix, which is half a gigabyte
@@ -24,7 +25,7 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
 PARALLEL      := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := check
-.PHONY: check check-oldest processes demo bench bench-quick capture backends fix clean
+.PHONY: check check-oldest processes faults demo bench bench-quick capture backends fix clean
 
 check: .venv/.has-dev
 	.venv/bin/ruff format --check --quiet
@@ -38,6 +39,9 @@ check-oldest: .venv-oldest/.has-test
 
 processes: .venv-processes/.has-processes
 	.venv-processes/bin/python -m pytest tests/processes tests/test_processes.py
+
+faults: .venv-processes/.has-processes .nginx/.tried
+	@PYTHONPATH=tests:. .venv-processes/bin/python tests/delivery $(ONLY)
 
 demo: .venv/.has-demo
 	@.venv/bin/otel-langfuse demo
@@ -60,7 +64,7 @@ fix: .venv/.has-dev
 	.venv/bin/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-oldest .venv-capture .venv-phoenix dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-capture .venv-phoenix .venv-processes .nginx dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples benchmarks conformance -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- environments: .has-EXTRA says that the package, editable, and what that extra needs are there --------------------------
@@ -84,6 +88,13 @@ clean:
 
 .venv-phoenix/.has-phoenix: Makefile
 	$(call environment,.venv-phoenix,$(PYTHON),arize-phoenix)
+	@touch $@
+
+# Debian's nginx, unpacked, where none is installed: nothing is started, and no root is needed. Without it, its rows say so.
+.nginx/.tried:
+	@mkdir -p .nginx
+	@command -v nginx >/dev/null || { cd .nginx && apt-get download nginx >/dev/null 2>&1 && dpkg -x nginx_*.deb .; } || \
+	    echo "no nginx, neither installed nor to be downloaded by apt-get: some rows cannot be run" >&2
 	@touch $@
 
 # environment(folder, interpreter, what to install). `-qq`: pip's warnings about the machine's own settings are not our story.

@@ -152,3 +152,13 @@ def late(seconds: float, then: Step) -> Step:
 def when(condition: Callable[[Call], bool], then: Step, otherwise: Step) -> Step:
     """One of two steps."""
     return lambda exchange: (then if condition(exchange.call) else otherwise)(exchange)
+
+
+def until_s(seconds: float, before: Step, after: Step) -> Step:
+    """One step for so many seconds from the server's first call on, then another."""
+
+    def step(exchange: Exchange) -> messages.ExportTraceServiceResponse:
+        elapsed_s = time.monotonic() - exchange.server.received[0].at
+        return (before if elapsed_s < seconds else after)(exchange)
+
+    return step

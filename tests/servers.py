@@ -61,13 +61,16 @@ Step = Callable[[Exchange], None]
 
 
 class Server(ThreadingHTTPServer):
-    """A server on 127.0.0.1 that answers POSTs by its script."""
+    """A server on 127.0.0.1 that answers POSTs by its script. Without ``listens`` it refuses connections until ``listen``."""
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64
 
-    def __init__(self, *script: Step) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, *script: Step, listens: bool = True) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)
+        self.server_bind()
+        self._listens = listens
         self._script = list(script) or [status(200)]
         self._lock = threading.Lock()
         self.stopped = threading.Event()
@@ -76,13 +79,21 @@ class Server(ThreadingHTTPServer):
         self.received: list[Received] = []
         self.taken: list[Received] = []
 
-    def __enter__(self) -> Server:
+    def listen(self) -> None:
+        """From now on it takes connections."""
+        self._listens = True
+        self.server_activate()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def __enter__(self) -> Server:
+        if self._listens:
+            self.listen()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
-        self.shutdown()
+        if self._listens:
+            self.shutdown()
         self.server_close()
 
     @property
@@ -187,6 +198,12 @@ def reset(exchange: Exchange) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     exchange.handler.close_connection = True
     os.close(connection.detach())
+
+
+def garbage(exchange: Exchange) -> None:
+    """Answers with what is no HTTP, and closes."""
+    exchange.handler.wfile.write(bytes(range(256)) * 4)
+    exchange.handler.close_connection = True
 
 
 def half_body(code: int) -> Step:

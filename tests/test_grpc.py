@@ -25,7 +25,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: 
 )
 from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: E402
 
-import versus  # noqa: E402
 from grpc_servers import GrpcServer, abort, hang, late, ok, stumble, when  # noqa: E402
 from otel_langfuse import ConfigError, DropReason, LangfuseOTLPExporter, LangfuseSpanProcessor, retry, retry_grpc  # noqa: E402
 from otel_langfuse.encode.otlp import GRPC_PATH  # noqa: E402
@@ -211,23 +210,6 @@ def test_a_partial_success_whose_message_looks_like_json_is_still_read() -> None
     body = ExportTraceServiceResponse(partial_success=partial).SerializeToString()
     request = Request("otlp", "u", {}, b"", ("a", "b", "c", "d"))
     assert decide(request, Response(200, {}, body), attempt=0, now=0, jitter=0) == Done(3, '{"code": 7}')
-
-
-# -- beside the stock exporter -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[versus.Row]:
-    return versus.compare_all()
-
-
-@pytest.mark.parametrize("number", range(len(versus.SCENARIOS)), ids=lambda number: versus.SCENARIOS[number].title)
-def test_where_the_stock_exporter_fails_we_do_not(rows: list[versus.Row], number: int, remarks: list[str]) -> None:
-    row = rows[number]
-    assert row.scenario.right(row.ours), versus.table([row])
-    if row.stock is not None and row.scenario.right(row.stock):
-        remarks.append(f"the stock exporter no longer fails at {row.scenario.title!r}: {row.stock}")
-    assert "! " in versus.table([row._replace(ours=versus.Outcome(0, 3, success=True, seconds=0.1))]), "a mistake is marked"
 
 
 # -- on the wire -------------------------------------------------------------------------------------------------------
