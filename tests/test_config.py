@@ -30,10 +30,16 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 
 def test_opentelemetrys_variables_count_in_their_own_units_where_langfuses_are_not_set() -> None:
-    environ = {"OTEL_BSP_SCHEDULE_DELAY": "250", "OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10"}
+    environ = {
+        "OTEL_BSP_SCHEDULE_DELAY": "250",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "100",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10",
+        "OTEL_BSP_EXPORT_TIMEOUT": "7000",
+    }
     config = Config.from_env(environ)
-    assert (config.flush_interval_s, config.max_queue_spans, config.flush_at) == (0.25, 100, 10)
-    assert Config.from_env({**environ, "LANGFUSE_FLUSH_INTERVAL": "2"}).flush_interval_s == 2.0
+    assert (config.flush_interval_s, config.max_queue_spans, config.flush_at, config.timeout_s) == (0.25, 100, 10, 7.0)
+    own = Config.from_env({**environ, "LANGFUSE_FLUSH_INTERVAL": "2", "LANGFUSE_TIMEOUT": "3"})
+    assert (own.flush_interval_s, own.timeout_s) == (2.0, 3.0)
 
 
 def test_the_release_is_langfuses_variable_or_the_commit_that_a_ci_service_names() -> None:

@@ -16,8 +16,8 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from otel_langfuse import LangfuseSpanProcessor, configure
 from otel_langfuse import client as client_module
-from otel_langfuse import configure
 from otel_langfuse.client import post_instrument
 from otel_langfuse.config import Config
 from otel_langfuse.exporters.entry_points import LangfuseIngestionTracesExporter, LangfuseTracesExporter
@@ -316,6 +316,37 @@ def test_configure_takes_the_place_of_what_the_agent_added_and_both_are_flushed(
     provider.shutdown()
     assert first.processor.is_shut_down
     assert client.processor.is_shut_down
+
+
+def test_a_processor_added_by_hand_takes_the_place_of_what_the_agent_added(
+    langfuse: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    agents = by_agent(provider)
+    tracer = provider.get_tracer("t")
+    tracer.start_span("before").end()
+    running = tracer.start_span("TOPSECRET, begun before")
+    mine = LangfuseSpanProcessor(mask=lambda data: data.replace("TOPSECRET", "***"))
+    provider.add_span_processor(mine)
+    running.end()
+    tracer.start_span("TOPSECRET").end()
+    assert provider.force_flush()
+    assert sorted(langfuse.names) == ["***", "***, begun before", "before"]
+    assert (agents.stats().started, mine.stats().started) == (1, 2)
+    assert caplog.text.count("unset OTEL_LANGFUSE_PROCESSOR") == 1
+    provider.shutdown()
+
+
+def test_a_processor_for_another_project_leaves_the_agents_alone(langfuse: Server) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    by_agent(provider)
+    with Server() as other:
+        provider.add_span_processor(LangfuseSpanProcessor(base_url=other.url))
+        provider.add_span_processor(LangfuseSpanProcessor(public_key="pk-lf-2"))
+        provider.get_tracer("t").start_span("a").end()
+        assert provider.force_flush()
+        assert (langfuse.names, other.names) == (["a", "a"], ["a"])
+        provider.shutdown()
 
 
 def test_the_hook_raises_nothing_whatever_is_wrong(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

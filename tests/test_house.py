@@ -39,6 +39,9 @@ PRIVATE_SLOTS = {
     "_end_time": "the SDK's span, with its _attributes, their _dict and its _lock: set_attributes() examines each value anew, "
     "which takes several times as long as setting it; where one of these four is not as expected, that method is called; "
     "and on_end reads that _dict, where it is one, without the copy that the public property would make",
+    "_active_span_processor": "the SDK's provider: whether the application added a processor of ours beside the agent's; without "
+    "it, both send",
+    "_span_processors": "the SDK's multi-processor: as above",
     "_events": "the SDK's span: the public property copies, mostly nothing; without it, that one is read",
 }
 

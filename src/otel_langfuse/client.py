@@ -118,7 +118,7 @@ def _configured(
         if slot is not None:
             slot.put(processor)
         elif by_agent and hasattr(provider, "add_span_processor"):
-            client._slot = slot = _Slot(processor)  # noqa: SLF001 - our own
+            client._slot = slot = _Slot(processor, provider)  # noqa: SLF001 - our own
             provider.add_span_processor(slot)
         elif hasattr(provider, "add_span_processor"):
             provider.add_span_processor(processor)
@@ -167,20 +167,46 @@ def _warn_of_differences(client: Client, config: Config, functions: Mapping[str,
 
 
 class _Slot(SpanProcessor):
-    """Where the agent's hook puts a processor: a provider lets go of none, and the application's own may mask."""
+    """Where the agent's hook puts a processor: a provider lets go of none, and the application's own may mask.
 
-    def __init__(self, processor: LangfuseSpanProcessor) -> None:
+    ``configure`` puts the application's here. One that the application adds to the provider by hand is noticed there with the
+    next span: from then on the agent's gets none, so that no span is sent twice, and perhaps not masked.
+    """
+
+    def __init__(self, processor: LangfuseSpanProcessor, provider: Any) -> None:
         self._processors = [processor]
+        self._provider = provider
+        self._seen = 0  # processors of the provider
+        self._gives_way = False
 
     def put(self, processor: LangfuseSpanProcessor) -> None:
         """From now on this one gets the spans; those before it deliver what they have."""
         self._processors.append(processor)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        self._processors[-1].on_start(span, parent_context)
+        self._look()
+        if not self._gives_way:
+            self._processors[-1].on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        self._processors[-1].on_end(span)
+        self._look()
+        if not self._gives_way:
+            self._processors[-1].on_end(span)
+
+    def _look(self) -> None:
+        # Without the SDK's own slots, nobody is seen, and both send.
+        others = getattr(getattr(self._provider, "_active_span_processor", None), "_span_processors", ())
+        if len(others) == self._seen:
+            return
+        self._seen = len(others)
+        mine = self._processors[-1]
+        by_hand = any(isinstance(other, LangfuseSpanProcessor) and other.project == mine.project for other in others)
+        if by_hand and mine.project is not None and not self._gives_way:
+            self._gives_way = True
+            _LOGGER.warning(
+                "otel-langfuse: OTEL_LANGFUSE_PROCESSOR is set, and the application adds a LangfuseSpanProcessor for the same "
+                "project: from now on only the application's sends; unset OTEL_LANGFUSE_PROCESSOR"
+            )
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         deadline = time.monotonic() + timeout_millis / 1000

@@ -316,6 +316,7 @@ class Config:
         "a number from 0.001 to 3600 (seconds)",
         "Longest time that one request takes, from connecting to the last byte of the answer.",
         "LANGFUSE_TIMEOUT",
+        Variable("OTEL_BSP_EXPORT_TIMEOUT", 0.001),
         argument="timeout",
         unit="s",
     )

@@ -233,6 +233,12 @@ class LangfuseSpanProcessor(SpanProcessor):
         return True if self._batch is None else self._batch.shutdown(timeout_millis / 1000)
 
     @property
+    def project(self) -> object:
+        """Where observations end up; equal for processors that send to the same place. None where nothing is sent."""
+        exporter = self._exporter
+        return exporter.project if isinstance(exporter, LangfuseExporter) else exporter
+
+    @property
     def is_shut_down(self) -> bool:
         """Whether ``shutdown`` was called; spans that end now are counted as ``after_shutdown``."""
         return self._batch is not None and self._batch.closed

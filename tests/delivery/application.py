@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 OURS, STOCK = "ours", "stock"
 INTERVAL_S = 0.2  # between batches, where a scenario asks for short ones
+WRITING_S = 0.3  # what may pass between the end of an interval and the last byte on disk, on a busy machine
 
 
 class Plan(NamedTuple):

@@ -14,14 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from application import INTERVAL_S, OURS, STOCK, Measured, Plan, perform
+from application import INTERVAL_S, OURS, STOCK, WRITING_S, Measured, Plan, perform
 from promises import Outcome, Scenario
 from sites import Site
 
-TIMEOUT_S = 150.0
+TIMEOUT_S = 90.0
 KILL_AFTER_S = 2.0
-WRITING_S = 0.3
-"""What may pass between the end of an interval and the last byte on disk, on a busy machine."""
 
 
 class Run(NamedTuple):

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 import grpc_servers
 import sites
-from application import INTERVAL_S, Plan
+from application import INTERVAL_S, WRITING_S, Plan
 from grpc_servers import abort
 from promises import RSS_LIMIT_MIB, Scenario, all_arrive, at_least, each_is_named, hung, in_time, named_in_time, once
 from servers import Received, garbage, half_body, hang, late, reset, status, trickle, when
@@ -115,7 +115,7 @@ NAMED = (
         "SIGKILL in the middle, with write-ahead",
         sites.http(OK),
         Plan(program="go_on", exporter={"spool_path": "SPOOL", "spool_mode": "always"}, flush_s=10.0, **QUICK_FLUSHES),
-        f"lost is at most what ended in the last {INTERVAL_S} s",
+        f"lost is at most what ended in the last interval, {INTERVAL_S} s (here {INTERVAL_S + WRITING_S} s)",
         lambda o: not o.unaccounted,
         runs=2,
     ),
@@ -123,7 +123,7 @@ NAMED = (
         "SIGKILL in an outage, with write-ahead",
         sites.down_for(5.0),
         Plan(program="go_on", exporter={"spool_path": "SPOOL", "spool_mode": "always"}, flush_s=20.0, **QUICK_FLUSHES),
-        f"lost is at most what ended in the last {INTERVAL_S} s",
+        f"lost is at most what ended in the last interval, {INTERVAL_S} s (here {INTERVAL_S + WRITING_S} s)",
         lambda o: not o.unaccounted,
         runs=2,
     ),

@@ -56,7 +56,7 @@ def waits(outcome: Outcome) -> str:
     said = [f"{kind} {seconds(value)}" for kind, value in kinds.items() if value is not None]
     if m.rss_mib is not None and m.rss_mib > 20:
         said.append(f"memory +{m.rss_mib:.0f} MiB")
-    return ", ".join(said)
+    return ", ".join([*said, *outcome.trouble.splitlines()[:1]])
 
 
 def dropped(outcome: Outcome) -> str:

@@ -70,6 +70,11 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         return SpanExportResult.FAILURE if sending.lost else SpanExportResult.SUCCESS
 
     @property
+    def project(self) -> object:
+        """Where observations end up; equal for exporters that send to the same place, by whatever way."""
+        return self.name
+
+    @property
     def keeps(self) -> bool:
         """Whether there is a spool. Without one, the three methods that follow have nothing to do."""
         return False

@@ -43,6 +43,11 @@ def langfuse_headers(config: Config) -> dict[str, str]:
     return headers
 
 
+def public_key_of(headers: Mapping[str, str]) -> str:
+    """The public key that a request's headers name; empty where they name none, as to a collector."""
+    return next((value for name, value in headers.items() if name.lower() == "x-langfuse-public-key"), "")
+
+
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The user's headers with their names in lower case.
 

@@ -21,6 +21,7 @@ from otel_langfuse.transport import Transport
 
 from ._base import LangfuseExporter
 from ._delivery import Delivery, InMemory, Left, Patience
+from ._headers import public_key_of
 
 if TYPE_CHECKING:
     from ._outbox import Outbox
@@ -96,6 +97,11 @@ class NetworkExporter(LangfuseExporter):
             logging.getLogger("otel_langfuse").warning("otel-langfuse: nothing is sent: %s", missing)
         elif config is not None and config.spool_path is not None:
             self._outbox = _outbox(config, target, transport, timeout_s, self._ledger)
+
+    @property
+    def project(self) -> object:
+        """See ``LangfuseExporter.project``."""
+        return self.name, public_key_of(self.target.headers) or self.target.url
 
     @property
     def keeps(self) -> bool:

@@ -32,6 +32,7 @@ from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport, suppressed
 
 from ._delivery import Delivery, InMemory, Left, Patience, Waiting
+from ._headers import public_key_of
 
 TAKE_OVER_INTERVAL_S: Final = 30.0
 """How often an idle outbox looks for what processes left that are gone."""
@@ -430,8 +431,7 @@ class _Account:
 
 def destination_of(target: Target) -> Destination:
     """Where the requests for a target go. Two projects on one server are two destinations, told apart without their keys."""
-    public_key = next((value for name, value in target.headers.items() if name.lower() == "x-langfuse-public-key"), "")
-    return Destination(target.endpoint, target.url, project_of(public_key))
+    return Destination(target.endpoint, target.url, project_of(public_key_of(target.headers)))
 
 
 # -- forks -------------------------------------------------------------------------------------------------------------
