@@ -86,7 +86,7 @@ def _is_balanced(measured: Measured, *, has_spool: bool) -> bool:
     """The invariant: all that ended here was started, and is exported, queued, spooled or dropped for a reason."""
     if measured.stats is None:
         return True
-    started, exported, queued, dropped, spooled = measured.stats
+    started, exported, queued, dropped, spooled = measured.stats[:5]
     adds_up = started == exported + queued + spooled + sum(dropped.values())
     # What an earlier process left in a spool is counted by the one that takes it up.
     return adds_up and (started >= measured.ended if has_spool else started == measured.ended)
