@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import run, through, workloads
+from benchmarks import measure, run, subjects, through, whole, workloads
 
 
 def test_w1_is_traces_of_five_with_2_kb_in_and_1_kb_out() -> None:
@@ -38,18 +38,23 @@ def test_subjects_take_turns_and_a_ratio_is_of_the_rounds() -> None:
         order.append(name)
         return costs[order.count(name) - 1]
 
-    samples = run.interleaved(3, {"a": lambda: subject("a", [1, 2, 4]), "b": lambda: subject("b", [2, 4, 4])})
+    samples = measure.interleaved(3, {"a": lambda: subject("a", [1, 2, 4]), "b": lambda: subject("b", [2, 4, 4])})
     assert "".join(order) == "abbaab"
-    assert run.ratio(samples, "b", "a") == 2
-    assert run.rows(samples, "a", ("W",), {"b": "x"}) == ["| W | a | 2.0 | 1.00 |", "| W | b | 4.0 | 2.00 | x |"]
+    assert measure.ratio(samples, "b", "a") == 2
+    assert measure.rows(samples, "a", ("W",), {"b": "x"}) == ["| W | a | 2.0 | 1.00 |", "| W | b | 4.0 | 2.00 | x |"]
 
 
-@pytest.mark.parametrize("setup", ["stock", "ours, gzip"])
-def test_everything_that_is_measured_arrives(setup: str) -> None:
-    with run.sink() as url:
-        found = run.through(setup, "W1", 400, url)  # ends the program if it does not
+@pytest.mark.parametrize("subject", [name for name in subjects.SUBJECTS if name not in subjects.PEERS])
+def test_everything_that_is_measured_arrives(subject: str) -> None:
+    with measure.sink() as url:
+        found = measure.through(subject, "W1", 400, url)  # ends the program if it does not
     assert found["spans"] == 400 + through.WARM_UP
     assert 0 < found["caller"] <= found["total"]
+
+
+def test_every_target_is_of_subjects_that_are_compared() -> None:
+    for _, workload, subject, _, base, _ in whole.TARGETS:
+        assert {subject, base} <= {*whole.COMPARED[workload], *whole.WITH_PEERS[workload]}
 
 
 def test_what_is_compared_as_encoders_runs() -> None:

@@ -28,6 +28,11 @@ class Form(NamedTuple):
 
 def packs(made: Sequence[tuple[Span, bytes]], max_bytes: int, form: Form) -> Iterator[tuple[list[Span], bytes]]:
     """Bodies within the limit, with their spans; a span that alone is larger stands alone."""
+    if made and sum(len(body) for _, body in made) <= max_bytes:  # mostly all of them fit, and nothing is to be added up
+        whole = form.request(made)
+        if len(whole) <= max_bytes:
+            yield [span for span, _ in made], whole
+            return
     sizes: dict[Any, int] = {}
     pack: list[tuple[Span, bytes]] = []
     inside: set[Any] = set()

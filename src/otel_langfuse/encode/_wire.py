@@ -16,7 +16,7 @@ from otel_langfuse.model import Attributes
 from ._repair import INT64, ROOM
 
 LONGEST: Final = 64
-"""Characters of a text, or of a key, that is remembered, at most."""
+"""Characters of a text that is remembered, at most."""
 
 REMEMBERED: Final = 4096
 """Pairs of each type, and keys, that are remembered; one more, and it starts anew: at most a few MB."""
@@ -64,6 +64,8 @@ def attributes_field(tag: bytes, attributes: Attributes) -> bytes:
             made.append(_long_text(key, value))
         elif (known := _KNOWN.get(kind)) is not None:
             made.append(known.get((key, value)) or _remembered(known, key, value))
+        elif kind is tuple and len(value) <= _FEW and all(type(item) is str for item in value):
+            made.append(_TEXTS.get((key, value)) or _remembered(_TEXTS, key, value))
         else:
             made.append(_pair(key, value))
     return tag + tag.join(made)
@@ -75,15 +77,19 @@ def _remembered(known: dict[Any, bytes], key: str, value: Any) -> bytes:
         return pair  # 0.0 is equal to -0.0, which is another value
     if type(value) is int and not -1 <= value < 0x10000:
         return pair  # perhaps a time: it will not come again
-    if len(key) <= LONGEST:
+    if len(pair) <= _SHORT_BYTES:
         if len(known) >= REMEMBERED:
             known.clear()
         known[key, value] = pair
     return pair
 
 
+_FEW: Final = 4
+_SHORT_BYTES: Final = 4 * LONGEST
 _KNOWN: Final[dict[type, dict[Any, bytes]]] = {str: {}, int: {}, float: {}, bool: {}}
 """By exact type, because 1, 1.0 and True are equal: (key, value) -> what ``_pair`` made of them."""
+_TEXTS: Final[dict[Any, bytes]] = {}
+"""The same for a few texts, such as tags."""
 
 _KEYS: Final[dict[str, bytes]] = {}
 
@@ -108,7 +114,7 @@ def _long_text(key: str, value: str) -> bytes:
 
 def _named(key: str) -> bytes:
     named = field(b"\x0a", key.encode())
-    if len(key) <= LONGEST:
+    if len(named) <= _SHORT_BYTES:
         if len(_KEYS) >= REMEMBERED:
             _KEYS.clear()
         _KEYS[key] = named
