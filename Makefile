@@ -64,7 +64,7 @@ fix: .venv/.has-dev
 	.venv/bin/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-oldest .venv-capture .venv-phoenix .venv-processes .nginx dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-capture .venv-phoenix .venv-processes .venv-peers .nginx dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples benchmarks conformance -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- environments: .has-EXTRA says that the package, editable, and what that extra needs are there --------------------------
