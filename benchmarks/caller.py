@@ -33,7 +33,7 @@ def _recording() -> TracerProvider:
     from otel_langfuse import LangfuseSpanProcessor
 
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(LangfuseSpanProcessor(Nowhere(), flush_at=100_000, max_queue_spans=1_000_000, flush_interval=600))
+    provider.add_span_processor(LangfuseSpanProcessor(Nowhere(), flush_at=512, max_queue_spans=1_000_000))
     trace.set_tracer_provider(provider)
     return provider
 

@@ -8,10 +8,16 @@ import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_langfuse.tracing import register
 
 for _name in [name for name in os.environ if name.startswith(("LANGFUSE_", "OTEL_"))]:
     del os.environ[_name]
@@ -34,6 +40,39 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_unconfigure() -> None:
     """The summary is what is read last: what the tests' processors have to say at exit is of no interest."""
     logging.getLogger("otel_langfuse").addHandler(logging.NullHandler())
+
+
+class Recorder:
+    """What ``observe`` and its relatives have recorded: the finished spans of a TracerProvider of its own, in memory."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        return list(self.exporter.get_finished_spans())
+
+    def span(self, name: str | None = None) -> ReadableSpan:
+        """The only one (of this name)."""
+        (found,) = [span for span in self.spans if name in (None, span.name)]
+        return found
+
+    def fields(self, name: str | None = None) -> dict[str, Any]:
+        """Its attributes, by the last part of their keys."""
+        return {key.removeprefix("langfuse.observation."): value for key, value in (self.span(name).attributes or {}).items()}
+
+    def clear(self) -> None:
+        self.exporter.clear()
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    found = Recorder()
+    register(provider=found.provider)
+    yield found
+    register()
 
 
 class OtlpSink(ThreadingHTTPServer):

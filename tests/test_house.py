@@ -45,7 +45,7 @@ PRIVATE_SLOTS = {
     "_events": "the SDK's span: the public property copies, mostly nothing; without it, that one is read",
 }
 
-PUBLIC_IN_SPITE_OF_THE_UNDERSCORE = {"_replace", "_asdict", "_fields", "_make"}  # named tuples' own methods
+PUBLIC_IN_SPITE_OF_THE_UNDERSCORE = {"_replace", "_asdict", "_fields", "_make", "_value_"}  # of named tuples and enums
 
 
 def files() -> list[Path]:

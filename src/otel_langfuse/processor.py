@@ -175,10 +175,7 @@ class LangfuseSpanProcessor(SpanProcessor):
                 return
             if found is not self._wanted[0]:  # mostly the same as for the span before
                 self._wanted = (found, {**self._static, **found})
-            wanted = self._wanted[1]
-            if present := span.attributes:
-                wanted = {key: value for key, value in wanted.items() if key not in present}
-            set_attributes(span, wanted)
+            set_attributes(span, self._wanted[1], unless_there=True)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             self._ledger.note("on_start", f"{type(error).__name__} while setting attributes on a span that starts")
 

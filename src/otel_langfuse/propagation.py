@@ -83,8 +83,8 @@ def propagated_attributes(context: Context | None = None) -> Mapping[str, Any]:
     return found if isinstance(found, MappingProxyType) else _NOTHING
 
 
-def set_attributes(span: Any, attributes: Mapping[str, Any]) -> None:
-    """Sets attributes whose values are known to be texts, numbers, booleans or tuples of texts.
+def set_attributes(span: Any, attributes: Mapping[str, Any], *, unless_there: bool = False) -> None:
+    """Sets attributes whose values are known to be texts, numbers, booleans or tuples of texts; or those that are not there.
 
     The SDK would look at each of them again, which takes several times as long as setting them. So on a span of its own class,
     without a limit that they could meet, they are put beside the others under the span's own lock; everywhere else, and where
@@ -95,12 +95,16 @@ def set_attributes(span: Any, attributes: Mapping[str, Any]) -> None:
         try:
             with span._lock:  # noqa: SLF001
                 stored = held._dict  # noqa: SLF001
+                if unless_there and stored:
+                    attributes = {key: value for key, value in attributes.items() if key not in stored}
                 room = held.maxlen is None or len(stored) + len(attributes) <= held.maxlen
                 if room and type(stored) is dict and span._end_time is None:  # noqa: SLF001 - is_recording() might take the lock
                     stored.update(attributes)
                     return
         except AttributeError:
             pass
+    if unless_there and (present := getattr(span, "attributes", None)):
+        attributes = {key: value for key, value in attributes.items() if key not in present}
     span.set_attributes(attributes)
 
 

@@ -12,6 +12,8 @@ MARK: Final = "__otel_langfuse_arguments__"
 
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _WHATEVER: Final = object()
+_INSIDE: Final = ("__func__", "fget", "func")
+"""Where class methods, properties and partial methods (cached properties, too) have their function."""
 
 
 class Arguments:
@@ -26,6 +28,7 @@ class Arguments:
         "_defaults",
         "_holder",
         "_is_method",
+        "_is_no_owner",
         "_keywords",
         "_known",
         "_name",
@@ -34,8 +37,8 @@ class Arguments:
         "_rest",
     )
 
-    def __init__(self, function: Callable[..., Any], *, of_class: bool = False) -> None:
-        """Args: ``of_class``: it is the function of a classmethod, whose first argument is ``cls`` whatever it looks like."""
+    def __init__(self, function: Callable[..., Any], *, bound: bool = False) -> None:
+        """Args: ``bound``: it is the function of a method or classmethod, whose first argument is left out whatever it is."""
         parameters = _parameters(function)
         empty = inspect.Parameter.empty
         self._all = frozenset(p.name for p in parameters)
@@ -48,8 +51,9 @@ class Arguments:
         self._name = name
         self._holder = "" if holder.endswith("<locals>") else holder
         may_be = bool(self._holder) or self._names[:1] in (("self",), ("cls",))
-        self._is_method = of_class or (may_be and not isinstance(function, MethodType))
-        self._known: Any = _WHATEVER if of_class else None
+        self._is_method = bound or (may_be and not isinstance(function, MethodType))
+        self._known: Any = _WHATEVER if bound else None
+        self._is_no_owner: Any = None
 
     def recorded(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Name -> value, defaults included; empty if there is nothing to record."""
@@ -79,19 +83,31 @@ class Arguments:
         known = self._known
         if known is not None and (known is kind or known is first or known is _WHATEVER):
             return True
-        for owner in (first, kind) if issubclass(kind, type) else (kind,):
+        looked_at = first if issubclass(kind, type) else kind
+        if known is None and self._is_no_owner is looked_at:
+            return False
+        for owner in (first, kind) if looked_at is first else (kind,):
             for base in owner.__mro__:
-                held = base.__dict__.get(self._name)
-                if held is not None and (base.__qualname__ == self._holder or self._is_in(held)):
+                held = self._held_by(base)
+                if held is not None:
                     found = not isinstance(held, staticmethod)
                     self._known = owner if found else known
                     return found
+        self._is_no_owner = looked_at
         return False
 
+    def _held_by(self, base: type) -> Any:
+        """What stands in this class for the function, under its own name or another one; None if it is not its method."""
+        held = base.__dict__.get(self._name)
+        if held is not None and (base.__qualname__ == self._holder or self._is_in(held)):
+            return held
+        return next((other for other in list(base.__dict__.values()) if self._is_in(other)), None)
+
     def _is_in(self, held: Any) -> bool:
-        """Whether what stands in a class is this function, as it is or as a class method or property."""
-        inner = getattr(held, "__func__", None) or getattr(held, "fget", None) or held
-        return getattr(inner, MARK, None) is self
+        """Whether what stands in a class is this function, as it is or as a class method, property or partial method."""
+        if not hasattr(type(held), "__get__"):
+            return False
+        return any(getattr(inner, MARK, None) is self for inner in (held, *(getattr(held, name, None) for name in _INSIDE)))
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:

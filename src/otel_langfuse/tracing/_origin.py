@@ -133,14 +133,13 @@ def current(context: Context) -> Span | None:
     """The current span of a context; None if there is none."""
     if _CURRENT is None:
         return get_current_span(context)
-    span = context.get(_CURRENT)
-    return span if isinstance(span, Span) else None
+    return context.get(_CURRENT)  # type: ignore[return-value]
 
 
 def unsampled(context: Context) -> Span | None:
     """The current span, if it is one of this process that is not sampled."""
-    parent = get_current_span(context) if _CURRENT is None else context.get(_CURRENT)
-    if not isinstance(parent, Span) or parent.is_recording():
+    parent = current(context)
+    if parent is None or parent.is_recording():
         return None
     found = parent.get_span_context()
     return parent if found.is_valid and not found.is_remote and not found.trace_flags.sampled else None
@@ -149,17 +148,17 @@ def unsampled(context: Context) -> Span | None:
 def within(span: Span, context: Context) -> Context:
     """``context`` with this span as the current one, and with the local root of its trace, which late updates need."""
     trace_id = span.get_span_context().trace_id
-    root = context.get(_ROOT)
-    if not isinstance(root, tuple) or root[0] != trace_id:
+    root: tuple[int, Span] | None = context.get(_ROOT)  # type: ignore[assignment]
+    if root is None or root[0] != trace_id:
         parent = current(context)
         above = parent if parent and parent.is_recording() and parent.get_span_context().trace_id == trace_id else span
         root = (trace_id, above)
     if _CURRENT is None:
         return set_span_in_context(span, otel_context.set_value(_ROOT, root, context))
-    values = context.copy()
-    values[_CURRENT] = span
-    values[_ROOT] = root
-    return Context(values)
+    made = Context(context)
+    dict.__setitem__(made, _CURRENT, span)  # it is not shared yet: set_value() would copy it for each value
+    dict.__setitem__(made, _ROOT, root)
+    return made
 
 
 def local_root(span: Span) -> Span | None:

@@ -107,7 +107,7 @@ def _observed(target: Any, choice: _Choice) -> Any:
     if inspect.isclass(target):
         return _class(target, choice)
     if isinstance(target, classmethod):
-        return classmethod(_function(target.__func__, choice, of_class=True))
+        return classmethod(_function(target.__func__, choice, bound=True))
     if isinstance(target, staticmethod):
         return staticmethod(_observed(target.__func__, choice))
     if not callable(target):
@@ -115,7 +115,7 @@ def _observed(target: Any, choice: _Choice) -> Any:
     if type(target) is functools.partial:
         return _partial(target, choice)
     if isinstance(target, MethodType):
-        return MethodType(_observed(target.__func__, choice), target.__self__)
+        return MethodType(_function(target.__func__, choice, bound=True), target.__self__)
     if isinstance(target, (FunctionType, BuiltinFunctionType)) or hasattr(type(target), "__get__"):
         return _function(target, choice)
     named = choice if choice.name else choice._replace(name=type(target).__name__)
@@ -139,9 +139,9 @@ def _class(target: type, choice: _Choice) -> type:
     return target
 
 
-def _function(target: Callable[..., Any], choice: _Choice, *, of_class: bool = False) -> Callable[..., Any]:
+def _function(target: Callable[..., Any], choice: _Choice, *, bound: bool = False) -> Callable[..., Any]:
     """A function in place of a function, of the same kind as ``inspect`` sees it."""
-    calls = _Calls(target, choice, of_class=of_class)
+    calls = _Calls(target, choice, bound=bound)
     make = next((make for asks, make in _KINDS if asks(target)), _plain)
     made = functools.update_wrapper(make(calls), target)
     for name in ("cache_info", "cache_clear", "cache_parameters"):  # what functools.lru_cache gives its functions
@@ -156,9 +156,9 @@ class _Calls:
 
     __slots__ = ("_as_type", "_capture_input", "_capture_output", "_name", "_special", "_transform", "arguments", "target")
 
-    def __init__(self, target: Callable[..., Any], choice: _Choice, *, of_class: bool) -> None:
+    def __init__(self, target: Callable[..., Any], choice: _Choice, *, bound: bool) -> None:
         self.target = target
-        self.arguments = Arguments(target, of_class=of_class)
+        self.arguments = Arguments(target, bound=bound)
         self._name = choice.name or getattr(target, "__name__", type(target).__name__)
         self._as_type = choice.as_type
         self._capture_input = choice.capture_input
