@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,17 @@ def rows(samples: Samples, base: str, prefix: Sequence[str] = (), more: Mapping[
     cells = {name: f"{statistics.median(values):.1f} | {ratio(samples, name, base):.2f}" for name, values in samples.items()}
     extra = more or {}
     return [f"| {' | '.join((*prefix, name, cell, *filter(None, (extra.get(name),))))} |" for name, cell in cells.items()]
+
+
+def us_each(work: Callable[[], object], count: int) -> Callable[[], float]:
+    """A run of ``work`` as CPU microseconds of this thread for each of ``count``."""
+
+    def measured() -> float:
+        start = time.thread_time()
+        work()
+        return (time.thread_time() - start) / count * 1e6
+
+    return measured
 
 
 @contextmanager

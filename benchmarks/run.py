@@ -11,13 +11,13 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.measure import ENVIRON, ROOT, Table, interleaved, ratio, rows
+from benchmarks.meaning import meaning
+from benchmarks.measure import ENVIRON, ROOT, Table, interleaved, ratio, rows, us_each
 from benchmarks.whole import latency, scaling, soak, whole_way
 from benchmarks.workloads import sdk_spans
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -55,15 +55,6 @@ def importing(rounds: int) -> Table:
 
 
 # -- (b) and (c) encoding ----------------------------------------------------------------------------------------------
-
-
-def us_each(work: Callable[[], object], count: int) -> Callable[[], float]:
-    def measured() -> float:
-        start = time.thread_time()
-        work()
-        return (time.thread_time() - start) / count * 1e6
-
-    return measured
 
 
 def encoders(stock: list[ReadableSpan]) -> dict[str, Callable[[], object]]:
@@ -122,6 +113,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Table | list[Table]]]:
     return {
         "import": lambda: importing(4 if quick else 11),
         "encode": lambda: encoding(*((6, 250) if quick else (21, 500))),
+        "meaning": lambda: meaning(*((6, 250) if quick else (21, 500))),
         "through": lambda: whole_way(2 if quick else 6, counts, peers=not quick),
         **({} if quick else more),
     }

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import measure, run, subjects, through, whole, workloads
+from benchmarks import meaning, measure, run, subjects, through, whole, workloads
 
 
 def test_w1_is_traces_of_five_with_2_kb_in_and_1_kb_out() -> None:
@@ -61,3 +61,19 @@ def test_what_is_compared_as_encoders_runs() -> None:
     heading, lines = run.encoding(1, 5)
     assert heading.startswith("## Encoding")
     assert len(lines) == 2 + 3 * 5
+
+
+def test_what_is_known_of_spans_is_held_to_its_bars() -> None:
+    heading, lines = meaning.meaning(1, 5)
+    assert heading.startswith("## Meaning")
+    held = [line for line in lines if "met |" in line or "MISSED |" in line]
+    assert len([line for line in held if "translate, encode JSON" in line]) == len(meaning.SPANS)
+    assert len([line for line in held if " write " in line]) == 2 + 2 + 3
+    assert len([line for line in held if "look for corrections" in line]) == 2
+
+
+def test_a_bar_is_a_share_or_microseconds() -> None:
+    assert meaning.Subject(int, share=0.5).verdict(9.0, 0.5) == "0.50, met"
+    assert meaning.Subject(int, share=0.5).verdict(1.0, 0.51) == "0.50, MISSED"
+    assert meaning.Subject(int, us=5.0).verdict(5.1, 0.1) == "5.0 us, MISSED"
+    assert meaning.Subject(int).verdict(1.0, 1.0) == "-"

@@ -105,3 +105,25 @@ def test_nanoseconds_that_the_server_cuts_are_kept() -> None:
     made = events(translate_all([span(123_456, None)]), now=NOW)[1]["body"]
     assert made["startTime"] == "2026-01-01T00:00:00.000Z"
     assert made["metadata"]["startTimeUnixNano"] == "1767225600000123456"
+
+
+def test_a_large_batch_becomes_requests_that_are_nearly_full() -> None:
+    bodies, drops = encoded([span(number, None, **{"input.value": "x" * 20_000}) for number in range(60)], limit=300_000)
+    assert drops == []
+    sizes = [len(orjson.dumps(body)) for body in bodies]
+    assert all(size > 200_000 for size in sizes[:-1]), sizes
+
+
+def test_what_one_event_holds_that_has_no_plain_form_costs_its_neighbours_nothing() -> None:
+    made, drops = requests(
+        translate_all([span(1, **{"input.value": "a\ud800b"}), span(2, **{"input.value": "plain"})]),
+        url="u",
+        headers={},
+        max_request_bytes=100_000,
+        now=NOW,
+    )
+    assert drops == []
+    again = request(made[0].items, url="u", headers={})
+    assert again.body == made[0].body
+    inputs = [event["body"]["input"] for event in orjson.loads(again.body)["batch"] if event["type"] == "span-create"]
+    assert inputs == ["a?b", "plain"]

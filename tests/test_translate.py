@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import time
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_langfuse.conventions import CONVENTIONS, CORRECTED_INDEX, _plan, by_id
+from otel_langfuse.conventions import CONVENTIONS, CORRECTED_INDEX, _javascript, _nested, _plan, by_id
 from otel_langfuse.conventions._view import ResourceView, ScopeView, View
 from otel_langfuse.encode.ingestion import events, requests
 from otel_langfuse.model import OBSERVATION_TYPES, Resource, Scope, Span, SpanEvent
@@ -241,3 +243,62 @@ def test_every_gen_ai_key_that_we_write_down_is_one_of_opentelemetrys_or_known_f
         "gen_ai.system_instructions",
     }
     assert ours - official <= from_elsewhere
+
+
+segments = st.sampled_from(["role", "content", "0", "1", "3", "007", "12000", "9999999", "x", "", "__proto__", "tool_calls"])
+flat_keys = st.lists(segments, min_size=1, max_size=4).map(lambda parts: "p." + ".".join(parts)) | st.sampled_from(
+    ["p", "px.0.a"]
+)
+
+
+@given(
+    st.dictionaries(flat_keys, st.text(max_size=3) | st.integers() | st.none() | st.lists(st.integers(), max_size=2), max_size=9)
+)
+@settings(max_examples=300, deadline=None)
+def test_flat_keys_nest_alike_by_a_remembered_layout_and_one_by_one(attributes: dict[str, Any]) -> None:
+    remembered = [_nested.nested_object(copy.deepcopy(attributes), "p") for _ in range(2)]
+    alone = _javascript.truthy(attributes.get("p"))
+    one_by_one = attributes["p"] if alone else _nested._built(copy.deepcopy(attributes), "p")[0]
+    assert json.dumps(remembered) == json.dumps([one_by_one, one_by_one])
+
+
+def chat(said: str) -> str:
+    return json.dumps([{"role": "user", "parts": [{"type": "text", "content": said}]}])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "wanted", "rule"),
+    [
+        (
+            {"gen_ai.prompt.0.content": "hello", "gen_ai.input.messages": chat("hello")},
+            ([{"content": "hello"}], {}),
+            "genai/io/flat",
+        ),
+        (
+            {"gen_ai.prompt.0.content": '[{"type": "text", "text": "hello"}]', "gen_ai.input.messages": chat("hello")},
+            ([{"content": '[{"type": "text", "text": "hello"}]'}], {}),
+            "genai/io/flat",
+        ),
+        (
+            {"gen_ai.prompt.0.content": "hel", "gen_ai.input.messages": chat("hello")},
+            (chat("hello"), None),
+            "corrections/io/messages_over_flat",
+        ),
+        (
+            {
+                "gen_ai.completion.0.function_call.name": "weather",
+                "gen_ai.output.messages": '[{"role": "assistant", "parts": []}]',
+                "gen_ai.input.messages": chat("hello"),
+            },
+            (chat("hello"), [{"function_call": {"name": "weather"}}]),
+            "corrections/io/messages_over_flat",
+        ),
+    ],
+    ids=["the same", "the same as JSON", "more", "more on one side"],
+)
+def test_messages_are_read_beside_flat_keys_only_where_they_say_more(
+    attributes: dict[str, Any], wanted: tuple[Any, Any], rule: str
+) -> None:
+    found = translate(span(attributes))
+    assert (found.input, found.output) == wanted
+    assert found.rules["io"] == rule

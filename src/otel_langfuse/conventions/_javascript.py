@@ -64,6 +64,9 @@ def number_text(value: float) -> str:
     return f"{sign}{digits[0]}{fraction}e{'+' if exponent >= 0 else '-'}{abs(exponent)}"
 
 
+_float_text = lru_cache(maxsize=1024)(number_text)  # temperatures and the like come again and again
+
+
 def _digits(value: float) -> tuple[str, str, int]:
     """Sign, shortest round-trip digits, and the place of the decimal point among them."""
     mantissa, _, exponent = repr(abs(value)).partition("e")
@@ -181,7 +184,7 @@ def stringify(value: Any) -> str:
     if kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return str(value)
     if kind is float and value - value == 0:  # neither NaN nor infinite
-        return number_text(value)
+        return _float_text(value)
     if kind is bool:
         return "true" if value else "false"
     if kind is list and set(map(type, value)) == _ONLY_TEXT:

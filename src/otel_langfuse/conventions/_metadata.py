@@ -7,9 +7,9 @@ from typing import Any
 
 from otel_langfuse import attributes as key
 from otel_langfuse.conventions import _javascript as js
+from otel_langfuse.conventions._plan import OLD_METADATA
 from otel_langfuse.conventions._view import View
 
-_WHOLE = "langfuse.metadata"
 _OWN_PREFIX = "langfuse."
 _OWN_KEYS = frozenset({key.USER_ID, key.SESSION_ID})
 
@@ -21,7 +21,7 @@ class Metadata:
 
     def __init__(self, view: View, others: Iterable[str], *, corrections: bool) -> None:
         self._view = view
-        self._own = user_metadata(view.attributes, view.plan.metadata, key.OBSERVATION_METADATA)
+        self._own = self._of_user(key.OBSERVATION_METADATA)
         self._shown = _shown(view, others, corrections=corrections)
         self._origin = {"resourceAttributes": view.resource.attributes, "scope": view.scope.metadata}
 
@@ -31,10 +31,17 @@ class Metadata:
 
     def of_trace(self, *, is_root: bool) -> dict[str, Any]:
         """mapping.md 8.2, trace full (of a root) and trace update."""
-        of_trace = user_metadata(self._view.attributes, self._view.plan.metadata, key.TRACE_METADATA)
+        of_trace = self._of_user(key.TRACE_METADATA)
         if not is_root:
             return {**self._view.resource.metadata, **of_trace, **self._origin}
         return {**self._view.resource.metadata, **of_trace, **self._own, **self._shown, **self._origin}
+
+    def _of_user(self, whole: str) -> Mapping[str, Any]:
+        view = self._view
+        return user_metadata(view.attributes, view.plan.metadata, whole) if view.plan.has_metadata else _NONE
+
+
+_NONE: Mapping[str, Any] = {}
 
 
 def _shown(view: View, others: Iterable[str], *, corrections: bool) -> dict[str, Any]:
@@ -64,10 +71,10 @@ def user_metadata(attributes: Mapping[str, Any], entries: tuple[tuple[str, str, 
     ``entries`` as ``Index.metadata_entries`` gives them.
     """
     found = attributes.get(whole)
-    if found is None and not entries and _WHOLE not in attributes:
+    if found is None and not entries and OLD_METADATA not in attributes:
         return {}
     if not js.truthy(found):
-        found = attributes.get(_WHOLE)
+        found = attributes.get(OLD_METADATA)
     if isinstance(found, str):
         found = js.parse_or_none(found)
     metadata = js.as_object(found)

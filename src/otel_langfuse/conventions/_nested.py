@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from otel_langfuse.conventions import _javascript as js
 
@@ -24,9 +25,15 @@ def nested_object(attributes: Mapping[str, Any], prefix: str) -> Any:
     """
     if js.truthy(attributes.get(prefix)):
         return attributes[prefix]
+    layout = _layout(tuple(attributes), prefix) if len(attributes) <= MAX_REMEMBERED_KEYS else None
+    return _built(attributes, prefix)[0] if layout is None else _filled(layout, attributes)
+
+
+def _built(attributes: Mapping[str, Any], prefix: str) -> tuple[Any, int]:
+    """The nested value, and how many keys are in it, or were until another took their place."""
     rests = {key.replace(prefix + ".", "", 1): value for key, value in attributes.items()}
     root: Any = [] if any(_starts_with_index(rest) for rest in rests) else {}
-    slots_left = MAX_SLOTS
+    slots_left, count = MAX_SLOTS, 0
     for rest, value in rests.items():
         path = _path(rest.split("."), list_first=isinstance(root, list))
         if path is None:
@@ -35,8 +42,66 @@ def nested_object(attributes: Mapping[str, Any], prefix: str) -> Any:
         if needed > slots_left:
             continue
         slots_left -= needed
+        count += 1
         _put(root, path, value)
-    return root
+    return root, count
+
+
+# -- what is the same for all spans with the same keys ------------------------------------------------------------------
+
+MAX_REMEMBERED_KEYS = 200
+_MAX_LAYOUTS = 256  # with the limit before: 10 MB, whatever is sent
+
+
+class _Leaf(NamedTuple):
+    """Stands for the value of an attribute."""
+
+    key: str
+
+
+class _Step(NamedTuple):
+    """Puts at a place of a container (by its number) the attribute ``key``, or, where that is None, a new container.
+
+    That is a list of ``slots``, or an object where it is None.
+    """
+
+    container: int
+    place: str | int
+    key: str | None
+    slots: int | None
+
+
+@lru_cache(maxsize=_MAX_LAYOUTS)
+def _layout(keys: tuple[str, ...], prefix: str) -> tuple[_Step, ...] | None:
+    """How to build the value of these keys; None where that depends on the values, because one key is inside another."""
+    root, count = _built({key: _Leaf(key) for key in keys}, prefix)
+    steps = [_Step(0, "", None, len(root) if isinstance(root, list) else None)]
+    containers = [(0, root)]
+    for number, container in containers:
+        for place, value in enumerate(container) if isinstance(container, list) else container.items():
+            if isinstance(value, _Leaf):
+                steps.append(_Step(number, place, value.key, None))
+                count -= 1
+            elif value is not None:
+                containers.append((len(containers), value))
+                steps.append(_Step(number, place, None, len(value) if isinstance(value, list) else None))
+    return None if count else tuple(steps)
+
+
+def _filled(layout: tuple[_Step, ...], attributes: Mapping[str, Any]) -> Any:
+    containers: list[Any] = []
+    for container, place, key, slots in layout:
+        if key is not None:
+            containers[container][place] = attributes[key]
+            continue
+        made: Any = {} if slots is None else [None] * slots
+        if containers:
+            containers[container][place] = made
+        containers.append(made)
+    return containers[0]
+
+
+# -- keys one by one ----------------------------------------------------------------------------------------------------
 
 
 def _starts_with_index(rest: str) -> bool:

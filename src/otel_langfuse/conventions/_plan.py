@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from otel_langfuse.attributes import TRACE_METADATA
+from otel_langfuse.attributes import OBSERVATION_METADATA, TRACE_METADATA
 from otel_langfuse.conventions._rule import Claims, Convention, Read, Rule, Source, always, present
 from otel_langfuse.conventions._tools import may_hold_tools
 from otel_langfuse.conventions._view import View
@@ -16,6 +16,9 @@ from otel_langfuse.conventions._view import View
 MAX_PLANS = 2_000  # about 2 KB each; hostile keys cannot make us keep more
 MAX_PLANNED_KEYS = 300  # a span with more attributes is planned afresh each time
 
+
+OLD_METADATA = "langfuse.metadata"  # of observation and trace
+_WHOLE_METADATA = frozenset({OBSERVATION_METADATA, TRACE_METADATA, OLD_METADATA})
 
 # Keys that, when filled, make a span update its trace (mapping.md 2.3).
 TRACE_UPDATES = frozenset(
@@ -46,14 +49,15 @@ class Plan(NamedTuple):
     """What to do with spans of one shape.
 
     ``groups``: for each group the steps worth trying, best first. ``shown``: keys that Langfuse shows under
-    ``metadata.attributes``. ``metadata``: see ``Index.metadata_entries``. ``starting``: for the prefixes of each source,
-    the keys that start with one of them and the rest of each, in the span's order. ``trace_updates``: keys that, when
-    filled, make a span update its trace, and ``has_trace_metadata``, which does so in any case (mapping.md 2.3).
-    ``has_tools``: there may be tool definitions.
+    ``metadata.attributes``. ``has_metadata``: there may be metadata of the user's; ``metadata``: see
+    ``Index.metadata_entries``. ``starting``: for the prefixes of each source, the keys that start with one of them and the
+    rest of each, in the span's order. ``trace_updates``: keys that, when filled, make a span update its trace, and
+    ``has_trace_metadata``, which does so in any case (mapping.md 2.3). ``has_tools``: there may be tool definitions.
     """
 
     groups: tuple[tuple[str, tuple[Step, ...]], ...]
     shown: tuple[str, ...]
+    has_metadata: bool
     metadata: tuple[tuple[str, str, str], ...]
     starting: Mapping[tuple[str, ...], tuple[tuple[str, str], ...]]
     trace_updates: tuple[str, ...]
@@ -113,12 +117,14 @@ class Index:
 
         rules = tuple((group, tuple(filter(worth_asking, ranked))) for group, ranked in self._ranked)
         groups = {some for _, asked in rules for rule in asked for source in _sources(rule) for some in source.prefixes}
+        entries = self.metadata_entries(view.attributes)
         return Plan(
             groups=tuple((group, tuple(self._steps[rule.id] for rule in some)) for group, some in rules if some),
             shown=tuple(
                 key for key in view.attributes if key not in self._hidden_keys and not key.startswith(self._hidden_prefixes)
             ),
-            metadata=self.metadata_entries(view.attributes),
+            has_metadata=bool(entries) or not keys.isdisjoint(_WHOLE_METADATA),
+            metadata=entries,
             starting={some: _starting(view.attributes, some) for some in groups},
             trace_updates=tuple(self._trace_updates.intersection(keys)),
             has_trace_metadata=any(key.startswith(TRACE_METADATA) for key in keys),

@@ -34,6 +34,9 @@ ROWS: Mapping[Dialect, tuple[Row, ...]] = {
 }
 
 
+_ATTRIBUTES = Span._fields.index("attributes")
+
+
 class _Speaking(NamedTuple):
     """How a span of a dialect is known: by the attribute that the dialect requires, or by the instrumentation's scope."""
 
@@ -103,7 +106,7 @@ def with_dialect(span: Span, observation: Observation, dialect: Dialect, *, only
     if not written:
         return span
     kept = without_meaning(span, observation, fields) if only else span.attributes
-    return span._replace(attributes={**kept, **written})
+    return Span._make((*span[:_ATTRIBUTES], {**kept, **written}, *span[_ATTRIBUTES + 1 :]))  # ``_replace`` takes thrice as long
 
 
 def in_dialect(spans: Sequence[Span], dialect: Dialect, *, only: bool = False, deprecated: bool = False) -> list[Span]:

@@ -36,7 +36,7 @@ from ._explicit import (
 MAX_LOOKS = 2_000
 """Shapes that are kept, at about 1 KB each. Hostile keys cannot make us keep more."""
 
-_MAX_KEYS = 300
+_MAX_KEYS = 600
 _PLAIN = frozenset({str, int, bool})
 _SERVICE_VERSION = "service.version"
 
@@ -92,7 +92,8 @@ class _Look(NamedTuple):
     needs: bool  # they need a correction in any case
     counts: bool  # they may tell of tokens
     groups: tuple[tuple[Step, ...], ...]  # of each group that a correction may win, the rules up to the last correction
-    texts: tuple[str, ...]
+    floats: tuple[str, ...]  # keys of floats, and of other values whose type does not say that the server gets them as they are
+    others: tuple[str, ...]
     checks: tuple[tuple[str, Callable[[Any], bool]], ...]
     has_prompt: bool
     plan: Plan
@@ -173,11 +174,10 @@ def _no_content(_view: View) -> tuple[Any, Any]:
 
 
 def _look(span: Span, origins: _Origins) -> _Look:
-    shape = (
-        (span.scope.name, *span.attributes)
-        if not span.events
-        else (span.scope.name, len(span.events), *[event.name for event in span.events], *span.attributes)
-    )
+    attributes = span.attributes
+    shape: tuple[Any, ...] = (span.scope.name, *attributes, *map(type, attributes.values()))
+    if span.events:
+        shape = (len(span.events), *[event.name for event in span.events], *shape)
     look = _looks.get(shape)
     if look is None:
         look = _made(span, origins)
@@ -190,14 +190,17 @@ def _look(span: Span, origins: _Origins) -> _Look:
 
 def _made(span: Span, origins: _Origins) -> _Look:
     plan = CORRECTED_INDEX.plan(origins.view(span, None))
-    keys = span.attributes.keys()
+    attributes = span.attributes
+    keys = attributes.keys()
     return _Look(
         needs=not keys.isdisjoint(TRACE_UPDATES)
+        or any(type(attributes[name]) is not str for name in _TEXTS.intersection(keys))
         or bool(unknown_to_server(span, plan.shown))
         or any(name.startswith(MORE_METADATA) for name in keys),
         counts=any(group == "usage" for group, _ in plan.groups),
         groups=tuple(some for _, steps in plan.groups if (some := _up_to_last(steps))),
-        texts=tuple(_TEXTS.intersection(keys)),
+        floats=tuple(name for name, value in attributes.items() if type(value) is float),
+        others=tuple(name for name, value in attributes.items() if type(value) not in _PLAIN and type(value) is not float),
         checks=tuple((name, is_fine) for name, is_fine in _CHECKS.items() if name in keys),
         has_prompt=not keys.isdisjoint(_PROMPT_KEYS),
         plan=plan,
@@ -213,11 +216,11 @@ def _up_to_last(steps: Sequence[Step]) -> tuple[Step, ...]:
 def _is_doubtful(span: Span, look: _Look, origins: _Origins) -> bool:
     """Whether the values of this span may need a correction."""
     attributes = span.attributes
-    for value in attributes.values():
-        if type(value) not in _PLAIN and not is_common(value):
+    for name in look.floats:
+        if attributes[name] - attributes[name] != 0:  # NaN, and what is infinite
             return True
-    for name in look.texts:
-        if type(attributes[name]) is not str:
+    for name in look.others:
+        if not is_common(attributes[name]):
             return True
     if len(span.name) > MAX_TRACE_NAME or not _is_fine(span.resource, origins):
         return True

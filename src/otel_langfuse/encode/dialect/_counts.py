@@ -21,6 +21,8 @@ _BUCKET_OF = {
 }
 _PARTS_OF_INPUT = ("input_cached_tokens", "input_cache_creation")
 _PARTS_OF_OUTPUT = ("output_reasoning_tokens", "output_audio_tokens")
+_WHOLES = frozenset({"input", "output", "total"})
+_INTEGER = frozenset({int})
 BUCKETS = frozenset({"input", "output", "total", *_PARTS_OF_INPUT, *_PARTS_OF_OUTPUT})
 
 
@@ -32,7 +34,7 @@ def inclusive(usage_details: Mapping[str, Any]) -> dict[str, float]:
     """
     if not usage_details:
         return {}
-    if set(map(type, usage_details.values())) == {int}:
+    if _INTEGER.issuperset(map(type, usage_details.values())):
         numbers = dict(usage_details)
     else:
         numbers = {name: count for name, raw in usage_details.items() if (count := _count(raw)) is not None}
@@ -54,6 +56,13 @@ def _merged(numbers: Mapping[str, float]) -> dict[str, float]:
         bucket = _BUCKET_OF.get(name, name)
         merged[bucket] = merged.get(bucket, 0) + count
     return merged
+
+
+def told(usage_details: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float] | None:
+    """``inclusive`` counts by a dialect's names for buckets; None where there are none."""
+    if _WHOLES.issuperset(usage_details) and _INTEGER.issuperset(map(type, usage_details.values())):  # nearly always
+        return {names[bucket]: count for bucket, count in usage_details.items()} or None
+    return spelled(inclusive(usage_details), names) or None
 
 
 def spelled(counts: Mapping[str, float], names: Mapping[str, str]) -> dict[str, float]:

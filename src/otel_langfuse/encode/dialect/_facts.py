@@ -6,6 +6,7 @@ They are among the span's own attributes, which translating shows in the metadat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ._json import as_text, parsed
@@ -60,7 +61,12 @@ def provider(subject: Subject) -> str | None:
         found = library if library in _LIBRARIES else None
         if found is None:
             return None
-    name = found.strip('"').lower()
+    return _official(found)
+
+
+@lru_cache(maxsize=256)
+def _official(said: str) -> str:
+    name = said.strip('"').lower()
     first = name.partition(".")[0]  # Vercel: "openai.chat"
     return next((PROVIDERS.get(some, some) for some in (name, first) if some in PROVIDERS or some in _NAMES), name)
 

@@ -18,6 +18,7 @@ ORIGIN = frozenset({SHOWN, "resourceAttributes", "scope"})
 """Metadata that translating made of the span's own attributes, resource and scope; the rest is the user's."""
 
 _INPUT = "input"
+_TOOLS = '"tools"'
 _SEPARATOR = "\0"  # between keys; a hostile one that holds it can only keep us from adding
 _ROLES = {_INPUT: "user", "output": "assistant"}
 
@@ -93,6 +94,9 @@ class Subject:
 
     def tools(self) -> list[Any]:
         """Tool definitions inside the input, if each has a name of its own; else none."""
+        given = self.observation.input
+        if isinstance(given, str) and _TOOLS not in given:  # nearly always, and then it need not be parsed
+            return []
         given = self.parsed(_INPUT)
         tools = given.get("tools") if isinstance(given, dict) else None
         if not isinstance(tools, list):

@@ -24,7 +24,7 @@ from typing import Any
 from otel_langfuse.conventions import _javascript as js
 
 from . import _facts as facts
-from ._counts import inclusive, spelled
+from ._counts import inclusive, told
 from ._json import as_text, to_json
 from ._row import Row, Subject, shown_first, tool_name
 
@@ -201,9 +201,10 @@ def _parameter(name: str, value: Any) -> Any:
 
 
 def _usage(subject: Subject) -> dict[str, float] | None:
-    counts = inclusive(subject.observation.usage_details)
-    counts.pop("cost", None)  # no count under this name: it is the cost
-    return spelled(counts, USAGE) or None
+    counts = told(subject.observation.usage_details, USAGE)
+    if counts is not None:
+        counts.pop("cost", None)  # no count under this name: it is the cost
+    return counts or None
 
 
 def _count(bucket: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 from otel_langfuse.conventions import _javascript as js
 
 from . import _facts as facts
-from ._counts import inclusive, spelled
+from ._counts import told
 from ._json import as_text, object_json, parsed, to_json
 from ._parts import Part
 from ._row import Row, Subject, shown_first
@@ -145,7 +145,9 @@ def _messages(side: str) -> Callable[[Subject], dict[str, Any] | None]:
             for one in _flat_messages(message):
                 if place >= MAX_ITEMS:
                     return flat
-                flat.update((f"{place}.message.{rest}", item) for rest, item in one.items())
+                prefix = f"{place}.message."
+                for rest, item in one.items():
+                    flat[prefix + rest] = item
                 place += 1
         return flat or None
 
@@ -222,7 +224,7 @@ def _tools(subject: Subject) -> dict[str, Any] | None:
 
 
 def _token_counts(subject: Subject) -> dict[str, float] | None:
-    return spelled(inclusive(subject.observation.usage_details), TOKEN_COUNTS) or None
+    return told(subject.observation.usage_details, TOKEN_COUNTS)
 
 
 def _costs(subject: Subject) -> dict[str, float] | None:
