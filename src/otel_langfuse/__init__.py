@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .classic import Langfuse, get_client
     from .client import Client, configure
     from .config import Config
-    from .errors import ConfigError, DropReason
+    from .errors import ApiError, ConfigError, DropReason, ScoreError
     from .exporters.ingestion import LangfuseIngestionExporter
     from .exporters.otlp import LangfuseOTLPExporter
     from .exporters.sqlite import SqliteExporter
@@ -37,16 +38,19 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ApiError",
     "Client",
     "Config",
     "ConfigError",
     "DropReason",
+    "Langfuse",
     "LangfuseIngestionExporter",
     "LangfuseMedia",
     "LangfuseOTLPExporter",
     "LangfuseSpanProcessor",
     "Observation",
     "ObservationFields",
+    "ScoreError",
     "SqliteExporter",
     "Stats",
     "TraceUpdate",
@@ -55,6 +59,7 @@ __all__ = [
     "create_event",
     "create_observation_id",
     "create_trace_id",
+    "get_client",
     "get_current_observation_id",
     "get_current_trace_id",
     "get_trace_url",
@@ -68,16 +73,19 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ApiError": ".errors",
     "Client": ".client",
     "Config": ".config",
     "ConfigError": ".errors",
     "DropReason": ".errors",
+    "Langfuse": ".classic",
     "LangfuseIngestionExporter": ".exporters.ingestion",
     "LangfuseMedia": ".media",
     "LangfuseOTLPExporter": ".exporters.otlp",
     "LangfuseSpanProcessor": ".processor",
     "Observation": ".tracing",
     "ObservationFields": ".tracing",
+    "ScoreError": ".errors",
     "SqliteExporter": ".exporters.sqlite",
     "Stats": ".model",
     "TraceUpdate": ".tracing",
@@ -85,6 +93,7 @@ _HOMES = {
     "create_event": ".tracing",
     "create_observation_id": ".tracing",
     "create_trace_id": ".tracing",
+    "get_client": ".classic",
     "get_current_observation_id": ".tracing",
     "get_current_trace_id": ".tracing",
     "get_trace_url": ".tracing",

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,11 +19,15 @@ from .config import Config, sqlite_path, wants_processor
 from .errors import ConfigError
 from .exporters import entry_points, missing_keys
 from .model import Stats
+from .pipeline import sample
+from .pipeline.mask import checked
 from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
 from .tracing import register
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from .scores import Scores
 
 _LOGGER: Final = logging.getLogger("otel_langfuse")
 _lock = threading.RLock()
@@ -39,6 +43,34 @@ class Client:
         self._provider = provider  # kept alive, so that no other one gets its id, which the registry goes by
         self._config = config
         self._functions = functions
+        self._scores: Scores | None = None
+
+    @property
+    def config(self) -> Config:
+        """The settings that it was made with."""
+        return self._config
+
+    @property
+    def scores(self) -> Scores:
+        """Sends scores to the same Langfuse project, or into the same local store."""
+        with _lock:
+            if self._scores is None:
+                from .scores import Scores  # noqa: PLC0415 - who gives no scores need not load what encodes them
+
+                config, mask = self._config, self._functions.get("mask")
+                self._scores = Scores(
+                    config,
+                    mask=None if mask is None else checked(mask),
+                    keeps=None if config.sample_rate >= 1.0 else _keeps(sample.bound(config.sample_rate)),
+                    debug=config.debug,
+                )
+                if self._processor.is_shut_down:
+                    self._scores.shutdown(0)
+            return self._scores
+
+    def score(self, name: str, value: float | str, **fields: Any) -> str | None:
+        """Gives a score; see ``Scores.create``."""
+        return self.scores.create(name, value, **fields)
 
     @property
     def processor(self) -> LangfuseSpanProcessor:
@@ -46,16 +78,40 @@ class Client:
         return self._processor
 
     def flush(self, timeout: float = 30.0) -> bool:
-        """Sends everything that has ended, and waits for it, at most ``timeout`` seconds; see ``force_flush``."""
-        return self._processor.force_flush(int(timeout * 1000))
+        """Sends everything that has ended, and all scores, and waits for them, at most ``timeout`` seconds; never raises.
+
+        Returns:
+            Whether all of it has been delivered; see ``LangfuseSpanProcessor.force_flush``.
+        """
+        deadline = time.monotonic() + timeout
+        if self._scores is not None:
+            self._scores.flush(0)  # begins; so that they share the time
+        flushed = self._processor.force_flush(int(timeout * 1000))
+        return (self._scores is None or self._scores.flush(max(deadline - time.monotonic(), 0.0))) and flushed
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """Sends what can be sent within ``timeout`` seconds and ends the processor. ``configure`` then makes a new one."""
-        return self._processor.shutdown(timeout * 1000)
+        deadline = time.monotonic() + timeout
+        if self._scores is not None:
+            self._scores.flush(0)
+        done = self._processor.shutdown(timeout * 1000)
+        return (self._scores is None or self._scores.shutdown(max(deadline - time.monotonic(), 0.0))) and done
 
     def stats(self) -> Stats:
         """What ended, what of it arrived, waits, or was dropped, by reason."""
         return self._processor.stats()
+
+
+def _keeps(bound: int) -> Callable[[str], bool]:
+    """Whether the trace of an id is sent: what is not an id of OpenTelemetry's is."""
+
+    def keeps(trace_id: str) -> bool:
+        try:
+            return sample.keep(int(trace_id, 16), bound)
+        except ValueError:
+            return True
+
+    return keeps
 
 
 def _new_lock() -> None:
@@ -92,7 +148,7 @@ def configure(
     config = Config.from_env(**values)
     client = _configured(exporter, tracer_provider, config, functions, settings)
     pages = config.base_url if sqlite_path(config.base_url) is None else None
-    register(provider=tracer_provider, base_url=pages, enabled=config.enabled)
+    register(provider=tracer_provider, base_url=pages, enabled=config.enabled, score=client.score)
     return client
 
 

@@ -412,6 +412,24 @@ class Config:
         argument="spool_max_age",
         unit="s",
     )
+    max_retries: int = _setting(
+        3,
+        _whole(0, 100),
+        "a whole number from 0 to 100",
+        "How often a call that somebody waits for (auth_check, prompts, datasets) is tried again. What is queued is tried again "
+        "as long as the queue holds it.",
+        "LANGFUSE_MAX_RETRIES",
+        argument="max_retries",
+    )
+    debug: bool = _setting(
+        False,
+        _truth,
+        "true or false",
+        "true: `Langfuse()` shows this package's log lines from DEBUG on, and a score that Langfuse would not take raises "
+        "ScoreError instead of a warning.",
+        "LANGFUSE_DEBUG",
+        argument="debug",
+    )
     enabled: bool = _setting(
         True,
         _truth,

@@ -35,11 +35,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+from . import threads
+
 _FATAL: Final = frozenset(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name))
 """Signals that programs end themselves by, and that kill where nobody handles them."""
 
 _AFTER_ALL_OTHERS: Final = -1000
 """The priority of our finalizer: multiprocessing runs those with a higher one first."""
+
+
+_HANDLER_S: Final = 1.0
+"""How long a signal handler waits for what is done first."""
 
 
 class Queues(NamedTuple):
@@ -51,8 +57,17 @@ class Queues(NamedTuple):
     limit_s: Callable[[], float]
 
 
+class First(NamedTuple):
+    """What is to be asked, and done before anything is delivered: ending what would otherwise never end, and never be queued."""
+
+    is_due: Callable[[], bool]
+    do: Callable[[], object]
+
+
 class _State:
     """Of this process."""
+
+    first: list[First] = []
 
     queues: Queues | None = None
     armed = False
@@ -64,6 +79,14 @@ def watch(queues: Queues) -> None:
     """Says what is to be delivered. Called once, at import, so that it happens after all exit functions registered later."""
     _State.queues = queues
     atexit.register(_at_exit)
+
+
+def begin_with(first: First) -> None:
+    """Adds what is done first, at each of the ends; each once. It may be called, and do its work, more than once."""
+    if first not in _State.first:
+        _State.first.append(first)
+        # Functions registered last run first: before the SDK's providers shut down, which were made before this is called.
+        atexit.register(first.do)
 
 
 def arm() -> None:
@@ -125,11 +148,11 @@ def _raise_signal(signalnum: int) -> None:
 
 def _on_sigterm(signum: int, _: Any) -> None:
     if _is_init():
-        _deliver_and_go_on(math.inf)
+        _deliver_and_go_on(math.inf, in_handler=True)
         return
     signal.signal(signum, signal.SIG_DFL)
     try:
-        _deliver_last()
+        _deliver_last(in_handler=True)
     finally:
         os.kill(os.getpid(), signum)
 
@@ -168,16 +191,44 @@ def _finalize() -> None:
 # -- delivering --------------------------------------------------------------------------------------------------------
 
 
-def _deliver_last() -> None:
+def _deliver_last(*, in_handler: bool = False) -> None:
     queues = _State.queues
-    if queues is not None and _State.armed and queues.hold_items():
+    if queues is not None and _State.armed and _begun(queues, in_handler=in_handler):
         queues.shutdown(_time_left_s(queues))
 
 
-def _deliver_and_go_on(seconds: float) -> None:
+def _deliver_and_go_on(seconds: float, *, in_handler: bool = False) -> None:
     queues = _State.queues
-    if queues is not None and _State.armed and queues.hold_items():
+    if queues is not None and _State.armed and _begun(queues, in_handler=in_handler):
         queues.flush(min(seconds, queues.limit_s()))
+
+
+def _begun(queues: Queues, *, in_handler: bool) -> bool:
+    """Does what is to be done first. Returns whether there is anything to deliver."""
+    due = [first for first in _State.first if first.is_due()]
+    for first in due:
+        _do(first, in_handler=in_handler)
+    return bool(due) or queues.hold_items()
+
+
+def _do(first: First, *, in_handler: bool) -> None:
+    """A signal handler may have interrupted somebody who holds the lock that is needed: then it waits on a thread, not here."""
+    if in_handler:
+        done = threads.Lock()
+        done.acquire()
+
+        def do() -> None:
+            try:
+                first.do()
+            finally:
+                done.release()
+
+        with suppress(RuntimeError):  # no thread can be started any more
+            threads.Thread(target=do, name="otel-langfuse-ending").start()
+            threads.acquire(done, _HANDLER_S)
+        return
+    with suppress(Exception):  # what is queued is to be delivered all the same
+        first.do()
 
 
 def _time_left_s(queues: Queues) -> float:

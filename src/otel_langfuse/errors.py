@@ -14,6 +14,14 @@ class ScoreError(ValueError):
     """A score says what Langfuse does not take. Raised in debug mode only; otherwise it is logged, and the score dropped."""
 
 
+class ApiError(Exception):
+    """Langfuse's API could not be reached, or refused. ``status`` is HTTP's, None where there was no answer."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class DropReason(str, Enum):
     """The only reasons for which anything is dropped. ``stats().dropped`` counts by these."""
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import TraceFlags
+from opentelemetry.trace import TraceFlags, format_trace_id
 
 from . import attributes as names
-from . import meters
+from . import meters, model
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
 from .config import SPOOL_SETTINGS, Config
 from .errors import ConfigError, DropReason
@@ -27,7 +27,7 @@ from .pipeline import filter as span_filter
 from .pipeline import mask as masking
 from .pipeline import sample
 from .prepare import ready
-from .propagation import propagated_attributes, set_attributes
+from .propagation import is_late, propagated_attributes, set_attributes, stamped
 from .spans import from_sdk, to_sdk
 from .stats import Ledger
 from .transport import suppressed
@@ -74,6 +74,9 @@ class ProcessorSettings(TypedDict, total=False):
     spool_max_bytes: int | None
     spool_max_age: float | None
     flush_on_exit: bool | None
+    enabled: bool | None
+    debug: bool | None
+    max_retries: int | None
 
 
 class LangfuseSpanProcessor(SpanProcessor):
@@ -110,6 +113,9 @@ class LangfuseSpanProcessor(SpanProcessor):
         spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
         spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
         flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``otel_langfuse.ending``.
+        enabled: False: nothing is recorded, sent or counted.
+        debug: an invalid score raises ``ScoreError``.
+        max_retries: how often ``auth_check`` and the like are tried again. Spans are tried again as long as the queue holds them.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -199,6 +205,18 @@ class LangfuseSpanProcessor(SpanProcessor):
             self._ledger.drop(DropReason.UNREADABLE, 1, f"{type(error).__name__} while reading a span")
             return
         batch.put((span, attributes), size_bytes)
+
+    def replace(self, span: model.Span) -> bool:
+        """Queues a span that ended before, with the same ids and start, to take the place of the first. It counts as one more.
+
+        Returns:
+            False where the exporter cannot replace one (see ``LangfuseExporter.replaces``): then nothing is done.
+        """
+        exporter = self._exporter
+        if not isinstance(exporter, LangfuseExporter) or not exporter.replaces:
+            return False
+        self.on_end(to_sdk(span))
+        return True
 
     def _choose(self, span: ReadableSpan) -> tuple[DropReason | None, str]:
         """Why the span is not for this destination; None if it is."""
@@ -375,7 +393,7 @@ class _Foreign:
     def send(self, sending: Sending[_Ended]) -> None:
         with suppressed(), self._component.timed(sending):
             spans = [span for span, _ in sending.items]
-            if self._mask is not None:
+            if self._mask is not None or any(is_late(format_trace_id(span.context.trace_id)) for span in spans):
                 spans = self._masked(spans, sending)
             result = self._exporter.export(spans)
             if result is SpanExportResult.FAILURE:
@@ -388,7 +406,7 @@ class _Foreign:
         read, drops = from_sdk(spans, [copied for _, copied in sending.items])
         for drop in drops:
             sending.dropped(drop)
-        masked = ready(read, self._mask)
+        masked = ready(stamped(read), self._mask)
         note_failures(masked, self._ledger)
         made: dict[int, tuple[Any, Any]] = {}
         originals = spans if not drops else [None] * len(read)

@@ -15,6 +15,7 @@ from otel_langfuse.errors import DropReason
 from otel_langfuse.model import Span, Stats
 from otel_langfuse.pipeline.mask import Mask, Masked, checked
 from otel_langfuse.prepare import ready
+from otel_langfuse.propagation import stamped
 from otel_langfuse.spans import from_sdk
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import suppressed
@@ -75,6 +76,14 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         return self.name
 
     @property
+    def replaces(self) -> bool:
+        """Whether a span that is sent again, with the same ids and start, takes the place of the first there.
+
+        It does at Langfuse (api.md 2.9, 3.6) and in the local store; a collector passes both on.
+        """
+        return True
+
+    @property
     def keeps(self) -> bool:
         """Whether there is a spool. Without one, the three methods that follow have nothing to do."""
         return False
@@ -133,7 +142,7 @@ def prepared(
     read, drops = from_sdk(spans, attributes)
     for drop in drops:
         sending.dropped(drop)
-    masked = ready(read, mask)
+    masked = ready(stamped(read), mask)
     note_failures(masked, ledger)
     return masked.spans
 

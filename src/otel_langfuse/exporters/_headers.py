@@ -11,6 +11,8 @@ from otel_langfuse.config import Config
 from otel_langfuse.errors import ConfigError
 
 SDK_NAME: Final = "otel-langfuse"
+SDK_NAME_HEADER: Final = "x-langfuse-sdk-name"
+"""Stands on requests to Langfuse, and on no others."""
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _METADATA_NAME: Final = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
@@ -35,7 +37,7 @@ def langfuse_headers(config: Config) -> dict[str, str]:
     """Headers for every call to Langfuse (api.md 1.3). None of them is a secret."""
     headers = {
         "user-agent": user_agent(),
-        "x-langfuse-sdk-name": SDK_NAME,
+        SDK_NAME_HEADER: SDK_NAME,
         "x-langfuse-sdk-version": sdk_version(),
     }
     if config.public_key is not None:

@@ -14,7 +14,7 @@ from otel_langfuse.prepare import Target, load_dialects
 from otel_langfuse.transport import Tls, basic_authorization, new_transport
 
 from . import missing_keys
-from ._headers import checked_headers, checked_metadata, langfuse_headers, user_agent
+from ._headers import SDK_NAME_HEADER, checked_headers, checked_metadata, langfuse_headers, user_agent
 from ._network import NetworkExporter
 from ._otel_env import PROTOCOLS, collector, grpc_server, http_endpoint
 
@@ -161,6 +161,11 @@ class LangfuseOTLPExporter(NetworkExporter):
             max_request_bytes=max_request_bytes,
             mask=mask,
         )
+
+    @property
+    def replaces(self) -> bool:
+        """Whether it sends to Langfuse itself; see ``LangfuseExporter.replaces``."""
+        return SDK_NAME_HEADER in self.target.headers
 
     def _init_langfuse(
         self, config: Config, mask: Mask | None, protocol: Protocol = "http/protobuf", wording: Mapping[str, Any] | None = None

@@ -22,14 +22,14 @@ from otel_langfuse.exporters import missing_keys
 from otel_langfuse.exporters._delivery import Delivery, InMemory
 from otel_langfuse.exporters._headers import langfuse_headers
 from otel_langfuse.exporters.ingestion import INGESTION_PATH
-from otel_langfuse.model import Score, Stats
+from otel_langfuse.model import Score, ScoreFields, Stats
 from otel_langfuse.prepare import Target
 from otel_langfuse.propagation import propagated_attributes
 from otel_langfuse.retry import backoff_s, one_line
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Tls, basic_authorization, new_transport, suppressed
 
-from ._checked import DATA_TYPES, ScoreFields, checked
+from ._checked import checked
 from ._event import EVENT, evaluation_event
 from ._ladder import Ladder
 from ._mask import masked
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from otel_langfuse.store import Store, StoreError
 
-__all__ = ["DATA_TYPES", "ScoreFields", "Scores", "evaluation_event"]
+__all__ = ["Scores", "evaluation_event"]
 
 MAX_REQUEST_BYTES: Final = 1_000_000
 """What ``/scores`` takes in one request (api.md 1.4)."""

@@ -6,44 +6,19 @@ import math
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any, Final, TypedDict
+from typing import Any, Final
 
 import orjson
 
 from otel_langfuse.config import ENVIRONMENT_PATTERN
 from otel_langfuse.errors import ScoreError
-from otel_langfuse.model import Json, Score
+from otel_langfuse.model import SCORE_DATA_TYPES, Json, Score, ScoreFields
 
-DATA_TYPES: Final = ("NUMERIC", "BOOLEAN", "CATEGORICAL", "TEXT", "CORRECTION")
 MAX_TEXT: Final = 500
 """Characters of a TEXT score (api.md 5.2)."""
 
 MAX_ID: Final = 800
 """Characters of an id (api.md 4)."""
-
-
-class ScoreFields(TypedDict, total=False):
-    """What a score may say beside its name and value. None means not given.
-
-    Exactly one of ``trace_id``, ``session_id`` and ``dataset_run_id``; ``observation_id`` with a trace only. ``data_type``: one
-    of ``DATA_TYPES``, in any case; by default BOOLEAN for True and False, NUMERIC for numbers, CATEGORICAL for texts, and with
-    ``config_id`` what the config says. ``id`` (also ``score_id``): any text; the same id again changes the score, so that telling
-    it twice is telling it once. ``metadata`` is anything that has a JSON form. ``timestamp``: now by default; local time if it
-    names no zone.
-    """
-
-    trace_id: str | None
-    observation_id: str | None
-    session_id: str | None
-    dataset_run_id: str | None
-    data_type: str | None
-    comment: str | None
-    metadata: Any
-    config_id: str | None
-    environment: str | None
-    id: str | None
-    score_id: str | None
-    timestamp: datetime | None
 
 
 def checked(name: Any, value: Any, fields: ScoreFields) -> Score:
@@ -87,8 +62,8 @@ def _data_type(given: Any, value: Any, config_id: str | None) -> str | None:
             return None
         return "BOOLEAN" if isinstance(value, bool) else "CATEGORICAL" if isinstance(value, str) else "NUMERIC"
     known = str(getattr(given, "value", given)).upper()
-    if known not in DATA_TYPES:
-        raise ScoreError(f"data_type={str(given)[:40]!r}: expected one of {', '.join(DATA_TYPES)}")
+    if known not in SCORE_DATA_TYPES:
+        raise ScoreError(f"data_type={str(given)[:40]!r}: expected one of {', '.join(SCORE_DATA_TYPES)}")
     if known == "CORRECTION" and config_id is not None:
         raise ScoreError("config_id=...: a CORRECTION has no score config")
     return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
@@ -52,27 +53,43 @@ class _State:
         self.provider: Any = None
         self.enabled = True
         self.base_url: str | None = None
+        self.score: Callable[..., str | None] | None = None
         self.made: tuple[Any, Origin | None] = (None, None)
 
 
 _state: Final = _State()
 
 
-def register(*, provider: Any = None, base_url: str | None = None, enabled: bool = True) -> None:
+def register(
+    *,
+    provider: Any = None,
+    base_url: str | None = None,
+    enabled: bool = True,
+    score: Callable[..., str | None] | None = None,
+) -> None:
     """Called by the client, which knows what this room may not import.
 
     Args:
         provider: a TracerProvider to use instead of the global one; None: the global one.
         base_url: of the server that ``get_trace_url`` leads to; None: there is none with pages.
         enabled: False: nothing is recorded.
+        score: gives a score; None: there is nobody who takes one.
     """
-    _state.provider, _state.base_url, _state.enabled = provider, base_url, enabled
+    _state.provider, _state.base_url, _state.enabled, _state.score = provider, base_url, enabled, score
     _state.made = (None, None)
 
 
 def base_url() -> str | None:
     """Of the server that the client sends to, without a slash at its end; None without a client, or where it has no pages."""
     return _state.base_url
+
+
+def scored(name: str, value: float | str, fields: Mapping[str, Any]) -> str | None:
+    """Hands a score to the client; None, with a note, where there is none."""
+    if _state.score is None:
+        NOTES.note("score", "a score is lost: expected configure() or Langfuse() before")
+        return None
+    return _state.score(name, value, **fields)
 
 
 def origin() -> Origin | None:

@@ -14,11 +14,12 @@ from opentelemetry.trace import INVALID_SPAN, Span, format_span_id, format_trace
 from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse import attributes as names
+from otel_langfuse.model import ScoreFields
 from otel_langfuse.propagation import _detach as detach
-from otel_langfuse.propagation import set_attributes
+from otel_langfuse.propagation import set_attributes, tell_late
 
 from . import _ending
-from ._origin import NOTES, local_root, origin, unsampled, within
+from ._origin import NOTES, local_root, origin, scored, unsampled, within
 from .fields import (
     OBSERVATION,
     TRACE,
@@ -88,6 +89,28 @@ class Observation:
         """Tells something about the whole trace; see ``TraceUpdate``, and ``update_current_trace`` for how far it goes."""
         _update_trace(self._span, fields)
         return self
+
+    def score(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
+        """Scores this observation; see ``ScoreFields``.
+
+        While it runs, the score is also on its span, as OpenTelemetry's event ``gen_ai.evaluation.result``.
+
+        Returns:
+            The score's id; None if it was dropped, which was counted and logged.
+
+        Raises:
+            ScoreError: in debug mode, if Langfuse would not take it.
+        """
+        return scored(name, value, {**self._target(), **fields})
+
+    def score_trace(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
+        """Scores its trace, in the same way."""
+        is_root = getattr(self._span, "parent", self) is None
+        span = self._span if is_root else local_root(self._span)  # on which it is an event, as far as that is known
+        return scored(name, value, {"trace_id": self.trace_id, "span": span, **fields})
+
+    def _target(self) -> dict[str, Any]:
+        return {"trace_id": self.trace_id, "observation_id": self.id, "span": self._span}
 
     def end(self, *, end_time: int | None = None) -> Self:
         """Ends the observation, now or at ``end_time`` (nanoseconds since 1970). A second time does nothing."""
@@ -222,8 +245,10 @@ def update_current_generation(*, name: str | None = None, **fields: Unpack[Obser
 def update_current_trace(**fields: Unpack[TraceUpdate]) -> None:
     """Tells something about the current trace; see ``TraceUpdate``.
 
-    It is set on the current span, and on the topmost span of the trace that this process knows and that still runs. For what
-    all spans of a trace should carry, ``propagate_attributes`` at its beginning is the way.
+    It is set on the current span, and on the topmost span of the trace that this process knows and that still runs. Name,
+    user, session, tags, release and short metadata are also stamped on all spans of the trace that are not sent yet, where they
+    say nothing else. What was sent already does not get them: Langfuse shows the trace by its root, but filters observations by
+    what each of them says. So ``propagate_attributes`` at the beginning is the way for what is known then.
     """
     span = _current("update_current_trace")
     if span is not None:
@@ -323,6 +348,7 @@ def _current(what: str) -> Span | None:
 
 def _update_trace(span: Span, fields: Mapping[str, Any]) -> None:
     attributes = added(TRACE, fields, {})
+    tell_late(format_trace_id(span.get_span_context().trace_id), attributes)
     root = local_root(span)
     for one in (span,) if root is None else (span, root):
         if not one.is_recording():

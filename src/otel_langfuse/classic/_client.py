@@ -1,0 +1,239 @@
+"""``Langfuse``: the client that programs of Langfuse's own SDKs were written against, on OpenTelemetry's spans."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_langfuse import client as clients
+from otel_langfuse import tracing
+from otel_langfuse.config import sqlite_path
+from otel_langfuse.errors import ApiError
+from otel_langfuse.model import ScoreFields, Stats
+
+from . import _known
+from ._fields import given
+from ._handles import ObservationHandle, TraceHandle
+from ._ids import observation_id_of, trace_id_of
+from ._modern import Modern
+from ._start import observation_node, trace_node
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from otel_langfuse.api import Api
+
+_LOGGER: Final = logging.getLogger("otel_langfuse")
+
+_WITHOUT_MEANING: Final = frozenset(
+    {"sdk_integration", "httpx_client", "media_upload_thread_count", "additional_headers", "blocked_instrumentation_scopes"}
+)
+"""Arguments of Langfuse's SDKs for their own machinery."""
+
+
+class Langfuse(Modern):
+    """Traces, observations and scores by hand, as with Langfuse's own SDKs from 2 on. Safe to use on any thread.
+
+    It joins the application's TracerProvider, or makes one, as ``configure`` does; made again for the same project it leads to
+    the same destination. What it records are ordinary spans: other instrumentations and exporters work with them.
+
+    A trace is a root span; ``id=`` may be any text, which stands for the OpenTelemetry id that ``trace_id_of`` makes of it, and
+    is kept as metadata ``external_id``. See ``Handle`` for when traces and observations end that nobody ends. What is told to an
+    observation after its end is sent as the whole observation again, which replaces the first at Langfuse and in the local
+    store; another destination gets a further span, ``<name> (update)``, whose metadata names the observation.
+
+    Args:
+        public_key: of the project; else ``LANGFUSE_PUBLIC_KEY``.
+        secret_key: else ``LANGFUSE_SECRET_KEY``.
+        host: the server; else ``LANGFUSE_BASE_URL`` or ``LANGFUSE_HOST``. ``base_url`` is another name for it.
+        debug: shows this package's log lines from DEBUG on, and makes an invalid score raise ``ScoreError``.
+        enabled: False: nothing is recorded or sent. ``tracing_enabled`` is another name for it.
+        exporter: see ``configure``.
+        tracer_provider: see ``configure``.
+        **settings: the other arguments of ``LangfuseSpanProcessor``: ``release``, ``environment``, ``mask``, ``sample_rate``,
+            ``flush_at`` and ``flush_interval`` (of a batch), ``threads`` (requests at the same time), ``timeout`` (seconds for
+            one request) and more. ``max_retries`` counts for calls that somebody waits for, like ``auth_check``; what is
+            queued is tried again as long as the queue holds it, because giving up loses it.
+
+    Raises:
+        ConfigError: a setting cannot work. Nothing is raised later, but ``ScoreError`` in debug mode.
+    """
+
+    def __init__(
+        self,
+        public_key: str | None = None,
+        secret_key: str | None = None,
+        host: str | None = None,
+        *,
+        base_url: str | None = None,
+        debug: bool | None = None,
+        enabled: bool | None = None,
+        tracing_enabled: bool | None = None,
+        exporter: Any = None,
+        tracer_provider: Any = None,
+        **settings: Any,
+    ) -> None:
+        if foreign := sorted(_WITHOUT_MEANING & settings.keys()):
+            _LOGGER.warning("otel-langfuse: Langfuse(): these arguments have no meaning here: %s", ", ".join(foreign))
+        chosen: dict[str, Any] = {name: value for name, value in settings.items() if name not in _WITHOUT_MEANING}
+        chosen |= {"public_key": public_key, "secret_key": secret_key, "base_url": base_url or host, "debug": debug}
+        chosen["enabled"] = tracing_enabled if enabled is None else enabled
+        self._client = clients.configure(exporter, tracer_provider=tracer_provider, **chosen)
+        self._latest: str | None = None
+        self._api: Api | None = None
+        if self._client.config.debug:
+            logging.basicConfig()
+            _LOGGER.setLevel(logging.DEBUG)
+        with _lock:
+            _made[self._client.config.public_key] = _made[None] = self
+
+    @property
+    def client(self) -> clients.Client:
+        """What ``configure`` returned: the processor, and the scores."""
+        return self._client
+
+    # -- traces and observations -------------------------------------------------------------------------------------------------
+
+    def trace(self, **fields: Any) -> TraceHandle:
+        """Starts a trace; or tells something to the one of this ``id``. Never raises.
+
+        Args:
+            **fields: ``id`` (any text), ``name``, ``user_id``, ``session_id``, ``tags``, ``metadata``, ``input``, ``output``,
+                ``version``, ``release``, ``public``, ``timestamp`` (a ``datetime``). Metadata is merged, tags are joined.
+        """
+        node = trace_node(self._client, given(fields, of_trace=True))
+        self._latest = node.trace_id
+        return TraceHandle(node)
+
+    def span(self, **fields: Any) -> ObservationHandle:
+        """Starts a span; or tells something to the observation of this ``id``. Never raises.
+
+        Args:
+            **fields: ``id``, ``trace_id`` and ``parent_observation_id`` (any texts; without a trace it is one of its own),
+                ``name``, ``start_time``, ``end_time`` (which ends it), and ``ObservationFields``; ``usage`` in any shape that
+                the classic client took, ``level`` in any case. One that says a model or usage is a generation.
+        """
+        return self._observation("span", fields)
+
+    def generation(self, **fields: Any) -> ObservationHandle:
+        """The same, for a generation."""
+        return self._observation("generation", fields)
+
+    def event(self, **fields: Any) -> ObservationHandle:
+        """The same, for an event, which has ended when it begins; ``data`` is metadata."""
+        return self._observation("event", fields)
+
+    def _observation(self, as_type: str, fields: dict[str, Any]) -> ObservationHandle:
+        node = observation_node(self._client, given(fields), as_type, None)
+        self._latest = node.trace_id
+        return ObservationHandle(node)
+
+    # -- scores ------------------------------------------------------------------------------------------------------------------
+
+    def score(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
+        """Gives a score to a trace, an observation, a session or a dataset run; see ``ScoreFields``.
+
+        ``trace_id`` and ``observation_id`` may be the caller's own, as given to ``trace`` and ``span``.
+
+        Returns:
+            The score's id; None if it was dropped, which was counted and logged.
+
+        Raises:
+            ScoreError: in debug mode, if Langfuse would not take it.
+        """
+        target: dict[str, Any] = {**fields}
+        for key, id_of in (("trace_id", trace_id_of), ("observation_id", observation_id_of)):
+            if isinstance(target.get(key), str) and target[key]:
+                target[key] = id_of(target[key])
+        node = _known.find(target.get("observation_id") or target.get("trace_id") or "")
+        return self._client.score(name, value, **target, span=None if node is None else node.span)
+
+    create_score = score
+
+    # -- the rest ----------------------------------------------------------------------------------------------------------
+
+    def get_trace_id(self) -> str | None:
+        """The id (32 hex digits) of the trace that was made or told something last by this client."""
+        return self._latest
+
+    def get_trace_url(self, *, trace_id: str | None = None) -> str | None:
+        """The page of a trace: of this one, else of the current one, else of the last one of this client."""
+        wanted = trace_id_of(trace_id) if trace_id else tracing.get_current_trace_id() or self._latest
+        return None if wanted is None else tracing.get_trace_url(trace_id=wanted)
+
+    def auth_check(self) -> bool:
+        """Asks the server whether it knows the keys; waits for its answer. A warning says why, where it is False.
+
+        A local store needs no keys: True.
+        """
+        if sqlite_path(self._client.config.base_url) is not None:
+            return True
+        try:
+            answer = self._calls().call("GET", "/projects")
+            if isinstance(answer, dict) and answer.get("data"):
+                return True
+            why = "the keys are of no project"
+        except ApiError as error:
+            why = str(error)
+        _LOGGER.warning("otel-langfuse: auth_check: %s", why)
+        return False
+
+    def _calls(self) -> Api:
+        if self._api is None:
+            from otel_langfuse.api import Api  # noqa: PLC0415 - most programs make no such call
+
+            self._api = Api(self._client.config)
+        return self._api
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        """Ends the traces in which nothing runs, sends all that has ended, and waits, at most ``timeout`` seconds.
+
+        Never raises. Where the destination cannot be reached it is kept, and tried again later.
+
+        Returns:
+            Whether all has been delivered.
+        """
+        return _safely(_known.settle_idle, lambda: self._client.flush(timeout))
+
+    def shutdown(self, timeout: float = 5.0) -> bool:
+        """Ends everything that runs, sends what can be sent within ``timeout`` seconds, and ends. What comes later is dropped."""
+        return _safely(_known.settle_all, lambda: self._client.shutdown(timeout))
+
+    def stats(self) -> Stats:
+        """What became of the spans; of the scores: ``client.scores.stats()``."""
+        return self._client.stats()
+
+
+def _safely(first: Callable[[], None], then: Callable[[], bool]) -> bool:
+    try:
+        first()
+        return then()
+    except Exception as error:  # noqa: BLE001 - of a foreign span processor
+        _LOGGER.warning("otel-langfuse: %s while delivering", type(error).__name__)
+        return False
+
+
+_lock = threading.Lock()
+_made: Final[dict[str | None, Langfuse]] = {}
+
+
+def get_client(*, public_key: str | None = None) -> Langfuse:
+    """The ``Langfuse`` that was made last, or the last with this public key; made from the environment if there is none.
+
+    Raises:
+        ConfigError: a variable cannot work.
+    """
+    found = _made.get(public_key)
+    return Langfuse(public_key=public_key) if found is None or found.client.processor.is_shut_down else found
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 - in a forked child another thread of the parent may seem to hold it for ever
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)

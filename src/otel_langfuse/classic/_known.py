@@ -1,0 +1,192 @@
+"""The nodes of this process: those that have not ended, and the latest of those that have, for who knows only their ids.
+
+In a forked child all of it starts anew: what the parent began is the parent's to end, unless the child does so by a handle.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_langfuse import ending
+
+if TYPE_CHECKING:
+    from ._node import Node
+
+MAX_ENDED: Final = 1_000
+"""Nodes that have ended and can still be told something by their id, or by the id of their trace, at most."""
+
+MAX_ENDED_CHARACTERS: Final = 16_000_000
+"""Characters of what they say, at most. What one holds by a handle is not bounded here."""
+
+
+class _State:
+    """Of this process."""
+
+    lock = threading.RLock()
+    open: dict[str, Node] = {}
+    ended: OrderedDict[str, Node] = OrderedDict()
+    sizes: dict[str, int] = {}
+    size = 0
+    orphans: deque[Node] = deque()
+    is_collecting = False
+    is_armed = False
+
+
+def add(node: Node) -> None:
+    """Remembers a node by its id; a root also by that of its trace."""
+    with _State.lock:
+        if not _State.is_armed:
+            _arm()
+        if node.is_open:
+            _State.open.update(dict.fromkeys(_keys(node), node))
+            for above in node.above():
+                above.open_below += 1
+    if not node.is_open:
+        _remember(node)
+    settle_orphans()
+
+
+def ended(node: Node, end_ns: int) -> None:
+    """It has ended: from now on it is remembered only as long as there is room."""
+    with _State.lock:
+        was_open, node.is_open = node.is_open, False
+        for above in node.above():
+            above.open_below -= was_open
+            above.child_ended(end_ns)
+        for key in _keys(node):
+            _State.open.pop(key, None)
+    _remember(node)
+
+
+def _remember(node: Node) -> None:
+    with _State.lock:
+        if node.id not in _State.sizes:
+            _State.sizes[node.id] = size = _characters(node)
+            _State.size += size
+        _State.ended.update(dict.fromkeys(_keys(node), node))
+        gone = _evicted()
+    for one in gone:
+        if one.is_stale:
+            one.settle()
+
+
+def find(key: str) -> Node | None:
+    """The node of an observation's id, or the root of a trace's, if it is known."""
+    return _State.open.get(key) or _State.ended.get(key)
+
+
+def _keys(node: Node) -> tuple[str, ...]:
+    return (node.id, node.trace_id) if node.up is None and node.root is node else (node.id,)
+
+
+def _evicted() -> list[Node]:
+    gone: list[Node] = []
+    while _State.ended and (len(_State.ended) > MAX_ENDED or _State.size > MAX_ENDED_CHARACTERS):
+        _, node = _State.ended.popitem(last=False)
+        _State.size -= _State.sizes.pop(node.id, 0)
+        gone.append(node)
+    return gone
+
+
+def _characters(node: Node) -> int:
+    attributes: Mapping[str, Any] = getattr(node.span, "attributes", None) or {}
+    return sum(len(value) for value in attributes.values() if isinstance(value, (str, tuple)))
+
+
+# -- handles -------------------------------------------------------------------------------------------------------------------
+
+
+class Hold:
+    """Held by every handle of a node, and by the holds of what is below it. When it is gone, nobody will end the node."""
+
+    __slots__ = ("__weakref__", "above", "node")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.above: Hold | None = None if node.up is None else hold(node.up)
+
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        node = self.node
+        if node.pid != getpid():
+            return
+        if node.holder is not None and node.holder() is self:  # it is asked for while this is still here
+            node.holder = None
+        _State.orphans.append(node)
+        if not _State.is_collecting:  # the collector may run while somebody holds a lock that an exporter needs
+            settle_orphans()
+
+
+def hold(node: Node) -> Hold:
+    """The hold of a node."""
+    with _State.lock:
+        found = None if node.holder is None else node.holder()
+        if found is None:
+            found = Hold(node)
+            node.holder = weakref.ref(found)
+        return found
+
+
+def settle_orphans() -> None:
+    """Ends the nodes that nobody can end any more. What was sent of a trace and ends too early waits for a flush."""
+    while _State.orphans:
+        with suppress(IndexError):  # another thread was faster
+            node = _State.orphans.popleft()
+            if node.span.is_recording() and (node.holder is None or node.holder() is None):
+                node.settle()
+
+
+def _collecting(phase: str, _: Any) -> None:
+    _State.is_collecting = phase == "start"
+
+
+# -- flush, and the end ------------------------------------------------------------------------------------------------------
+
+
+def settle_idle() -> None:
+    """Ends the traces in which nothing runs, and corrects the ends of those that were sent before their last observation."""
+    settle_orphans()
+    for node in _all():
+        if node.is_stale or (node.is_trace and not node.open_below):
+            node.settle()
+
+
+def settle_all() -> None:
+    """Ends everything, what is deepest first."""
+    settle_orphans()
+    for node in sorted(_all(), key=lambda node: -len(node.above())):
+        if node.is_open or node.is_stale:
+            node.settle()
+
+
+def _all() -> list[Node]:
+    with _State.lock:
+        return list({id(node): node for node in (*_State.open.values(), *_State.ended.values())}.values())
+
+
+def _is_due() -> bool:
+    return bool(_State.open) or any(node.is_stale for node in list(_State.ended.values()))
+
+
+def _arm() -> None:
+    _State.is_armed = True
+    if _collecting not in gc.callbacks:
+        gc.callbacks.append(_collecting)
+    ending.begin_with(ending.First(_is_due, settle_all))
+
+
+def _start_anew() -> None:
+    _State.lock = threading.RLock()
+    _State.open, _State.ended, _State.sizes, _State.orphans = {}, OrderedDict(), {}, deque()
+    _State.size = 0
+    _State.is_collecting = False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

@@ -1,0 +1,94 @@
+"""The newer half of the client: what Langfuse's SDKs from 3 on call on it. Each is the function of the same name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace.propagation import get_current_span
+
+from otel_langfuse import tracing
+from otel_langfuse.model import ScoreFields
+from otel_langfuse.tracing import Observation, ObservationFields, TraceUpdate
+from otel_langfuse.tracing._origin import NOTES
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Modern:
+    """Observations in the current context; see ``otel_langfuse.tracing``."""
+
+    def start_as_current_observation(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
+        """See ``otel_langfuse.start_as_current_observation``."""
+        return tracing.start_as_current_observation(name, **fields)
+
+    def start_observation(self, *, name: str, **fields: Any) -> Observation:
+        """See ``otel_langfuse.start_observation``."""
+        return tracing.start_observation(name, **fields)
+
+    def start_as_current_span(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
+        """The same, for a span: the name that version 3 had for it."""
+        return tracing.start_as_current_observation(name, as_type="span", **fields)
+
+    def start_as_current_generation(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
+        """Likewise, for a generation."""
+        return tracing.start_as_current_observation(name, as_type="generation", **fields)
+
+    def start_span(self, *, name: str, **fields: Any) -> Observation:
+        """Likewise, without making it current."""
+        return tracing.start_observation(name, as_type="span", **fields)
+
+    def start_generation(self, *, name: str, **fields: Any) -> Observation:
+        """Likewise."""
+        return tracing.start_observation(name, as_type="generation", **fields)
+
+    def create_event(self, *, name: str, **fields: Any) -> Observation:
+        """See ``otel_langfuse.create_event``."""
+        return tracing.create_event(name, **fields)
+
+    def update_current_span(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
+        """See ``otel_langfuse.update_current_span``."""
+        tracing.update_current_span(name=name, **fields)
+
+    def update_current_generation(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
+        """See ``otel_langfuse.update_current_generation``."""
+        tracing.update_current_generation(name=name, **fields)
+
+    def update_current_trace(self, **fields: Unpack[TraceUpdate]) -> None:
+        """See ``otel_langfuse.update_current_trace``."""
+        tracing.update_current_trace(**fields)
+
+    def score_current_span(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
+        """Scores the current observation; see ``Observation.score``. None, with a note in the log, where there is none."""
+        return _scored("score_current_span", lambda current: current.score(name=name, value=value, **fields))
+
+    def score_current_trace(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
+        """Scores the current trace, in the same way."""
+        return _scored("score_current_trace", lambda current: current.score_trace(name=name, value=value, **fields))
+
+    def get_current_trace_id(self) -> str | None:
+        """See ``otel_langfuse.get_current_trace_id``."""
+        return tracing.get_current_trace_id()
+
+    def get_current_observation_id(self) -> str | None:
+        """See ``otel_langfuse.get_current_observation_id``."""
+        return tracing.get_current_observation_id()
+
+    @staticmethod
+    def create_trace_id(*, seed: str | None = None) -> str:
+        """See ``otel_langfuse.create_trace_id``."""
+        return tracing.create_trace_id(seed=seed)
+
+    @staticmethod
+    def create_observation_id(*, seed: str | None = None) -> str:
+        """See ``otel_langfuse.create_observation_id``."""
+        return tracing.create_observation_id(seed=seed)
+
+
+def _scored(what: str, score: Any) -> str | None:
+    span = get_current_span()
+    if not span.get_span_context().is_valid:
+        NOTES.note(what, f"{what}() did nothing: no observation is running where it was called")
+        return None
+    made: str | None = score(Observation(span))
+    return made
