@@ -424,7 +424,7 @@ def test_without_keys_or_disabled_nothing_is_counted_and_no_thread_started() -> 
         assert scores.create("q", 1, trace_id=TRACE) is None
         assert scores.flush(0)
         assert scores.shutdown(0)
-        assert scores.stats() == (0, 0, 0, {}, 0)
+        assert scores.stats()[:4] == (0, 0, 0, {})
 
 
 PROGRAM = """
