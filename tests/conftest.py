@@ -11,13 +11,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
 
-from otel_langfuse.tracing import register
+from langfuse_server import PUBLIC, SECRET, LangfuseServer
+from otel_langfuse.classic import _client, _known
+from otel_langfuse.tracing import _origin, register
 
 for _name in [name for name in os.environ if name.startswith(("LANGFUSE_", "OTEL_"))]:
     del os.environ[_name]
@@ -114,3 +118,22 @@ def otlp_sink() -> Iterator[OtlpSink]:
         threading.Thread(target=sink.serve_forever, args=(0.05,), daemon=True).start()
         yield sink
         sink.shutdown()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LangfuseServer]:
+    """A Langfuse server for a program that finds it by the environment, and sets up OpenTelemetry itself."""
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+    monkeypatch.setattr(_client, "_made", {})
+    _known._start_anew()
+    _origin.register()
+    _origin.NOTES._reset()
+    with LangfuseServer() as running:
+        monkeypatch.setenv("LANGFUSE_BASE_URL", running.url)
+        monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", PUBLIC)
+        monkeypatch.setenv("LANGFUSE_SECRET_KEY", SECRET)
+        yield running
+        for client in list(_client._made.values()):
+            client.shutdown(5)
+        _origin.register()
