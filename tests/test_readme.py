@@ -71,7 +71,7 @@ def test_a_program_of_the_readme_runs_and_its_spans_arrive(number: int, tmp_path
     assert not done.stderr
     if to_collector:
         assert "chat" in otlp_sink.names()
-    else:
+    elif "otel_langfuse.testing" not in program:  # which sends nothing, and asserts for itself
         store = Store(tmp_path / "traces.db", create=False)
         models = [observation.model for trace in store.traces() for observation in store.trace(trace.id)]
         store.close()
