@@ -218,7 +218,7 @@ def test_what_is_too_large_is_sent_in_halves_and_partial_success_is_counted() ->
         assert exporter.export(sdk_spans([f"s{i}" for i in range(8)], text="x" * 5000)) is FAILURE
         taken = [name for received in server.taken for name in names(received.body)]
         assert sorted(taken) == [f"s{i}" for i in range(8)]
-        assert exporter.stats() == (8, 8 - len(server.taken), 0, {"rejected": len(server.taken)}, 0)
+        assert exporter.stats()[:5] == (8, 8 - len(server.taken), 0, {"rejected": len(server.taken)}, 0)
 
 
 def test_one_span_that_the_server_cannot_take_costs_its_neighbours_nothing() -> None:
