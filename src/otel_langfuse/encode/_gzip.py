@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-
 LEVEL: Final = 2
 """The lowest that stays within 1.25 of level 9 also for long texts (W3 of ``benchmarks``: 1.30 at level 1); isal's and zlib's."""
 
