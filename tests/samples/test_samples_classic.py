@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from langfuse_server import PUBLIC, SECRET, LangfuseServer
 
+from langfuse_server import PUBLIC, SECRET, LangfuseServer
 from otel_langfuse import Langfuse, create_trace_id
 from otel_langfuse.classic import observation_id_of, trace_id_of
 from otel_langfuse.model import Usage

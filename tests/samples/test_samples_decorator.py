@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from langfuse_server import LangfuseServer
 
+from langfuse_server import LangfuseServer
 from otel_langfuse import propagate_attributes
 from otel_langfuse.decorators import langfuse_context, observe
 

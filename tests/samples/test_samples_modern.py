@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from langfuse_server import LangfuseServer
 from opentelemetry import baggage
 
+from langfuse_server import LangfuseServer
 from otel_langfuse import Langfuse, get_client, observe, propagate_attributes
 
 
