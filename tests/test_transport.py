@@ -18,7 +18,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from otel_langfuse.model import Request
 from otel_langfuse.transport import MAX_RESPONSE_BYTES, HttpTransport, basic_authorization, suppressed
 from otel_langfuse.transport._http import reason
-from servers import Server, closed_port, half_body, hang, reset, status, trickle
+from servers import Server, closed_port, half_body, hang, late, reset, status, trickle
 
 SLACK_S = 0.4
 
@@ -166,6 +166,32 @@ def test_a_server_that_reads_slowly_cannot_hold_a_large_body_longer_than_the_tim
         thread.join()
         assert took < 0.4 + SLACK_S
         assert response.error == "no answer within 0.4 s"
+
+
+@pytest.mark.parametrize(("first_s", "second_s", "arrives"), [(5.0, 0.3, False), (0.3, 5.0, True)])
+def test_on_a_connection_that_was_kept_each_call_has_its_own_time(first_s: float, second_s: float, arrives: bool) -> None:
+    with Server(status(200), late(1.0, status(200))) as server:
+        transport = HttpTransport(server.url, {})
+        assert transport.send(post(server.url), first_s).status == 200
+        begin = time.monotonic()
+        assert (transport.send(post(server.url), second_s).status == 200) is arrives
+        assert time.monotonic() - begin < (second_s if not arrives else 1.0) + SLACK_S
+        assert len(server.clients) == 1
+
+
+def test_the_head_of_a_request_is_in_one_packet_with_its_body() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        transport = HttpTransport(url, {})
+        sender = threading.Thread(target=transport.send, args=(post(url, b"the body"), 5.0))
+        sender.start()
+        connection, _ = listener.accept()
+        with connection:
+            packet = connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            sender.join(5)
+        assert packet.startswith(b"POST ")
+        assert packet.endswith(b"the body")
 
 
 def test_no_more_of_an_answer_is_read_than_the_limit() -> None:
