@@ -23,6 +23,7 @@ ENVIRONMENT_PATTERN: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 """What Langfuse accepts as a tracing environment (api.md 2.6)."""
 
 SPOOL_SETTINGS: Final = ("spool_path", "spool_mode", "spool_after", "spool_max_bytes", "spool_max_age")
+MEDIA_SETTINGS: Final = ("media", "media_threads", "media_wait", "max_media_bytes")
 
 _RELEASE_VARIABLES: Final = (  # the commit that a platform or a CI service says it runs, after Langfuse's own variable
     "LANGFUSE_RELEASE",
@@ -128,6 +129,17 @@ def _file(value: Any) -> str:
     if text.endswith("/"):
         raise ValueError
     return text
+
+
+def _media(value: Any) -> str | None:
+    """``send``, ``keep``, ``cut`` or ``off`` (Langfuse's switch, false), a folder or a URL; None for Langfuse's switch, true."""
+    text = str(value).lower() if isinstance(value, bool) else _text(os.fspath(value)).replace(os.sep, "/")
+    word = text.lower()
+    if word in ("send", "keep", "cut", "off"):
+        return word
+    if "/" in text and not set(text).intersection("\"'<>@?|\\"):  # it stands in texts, JSON among them
+        return text.rstrip("/") or "/"
+    return None if _truth(text) else "off"
 
 
 def _environment(value: Any) -> str:
@@ -429,6 +441,42 @@ class Config:
         "ScoreError instead of a warning.",
         "LANGFUSE_DEBUG",
         argument="debug",
+    )
+    media: str | None = _setting(
+        None,
+        _media,
+        "send, keep, cut, false, or a folder or URL (with a slash) to write to",
+        "Images, sounds and documents in inputs, outputs and metadata: sent as Langfuse media (default towards Langfuse), kept "
+        "in the text (default elsewhere), cut (`false`: towards Langfuse), or written beside.",
+        "LANGFUSE_MEDIA",
+        "LANGFUSE_MEDIA_UPLOAD_ENABLED",
+        argument="media",
+    )
+    media_threads: int = _setting(
+        2,
+        _whole(1, 32),
+        "a whole number from 1 to 32",
+        "Media that are sent at the same time, at most.",
+        "LANGFUSE_MEDIA_UPLOAD_THREAD_COUNT",
+        argument="media_threads",
+    )
+    media_wait_s: float = _setting(
+        15.0,
+        _real(0.0, 3600.0),
+        "a number from 0 to 3600 (seconds)",
+        "Longest time that spans wait for their media; what was not taken by then is a marker in the span.",
+        "LANGFUSE_MEDIA_WAIT",
+        argument="media_wait",
+        unit="s",
+    )
+    max_media_bytes: int = _setting(
+        50 * MIB,
+        _whole(1, 1_000_000_000),
+        "a whole number from 1 to 1000000000 (bytes)",
+        "Size of one of them, at most, and less than `max_queue_bytes`, which bounds those that wait; a larger one is a marker.",
+        "LANGFUSE_MAX_MEDIA_BYTES",
+        argument="max_media_bytes",
+        unit="bytes",
     )
     enabled: bool = _setting(
         True,

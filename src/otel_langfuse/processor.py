@@ -7,7 +7,7 @@ bytes the span holds; the worker reads the same dict.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
@@ -19,9 +19,9 @@ from opentelemetry.trace import TraceFlags, format_trace_id
 from . import attributes as names
 from . import meters, model
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
-from .config import SPOOL_SETTINGS, Config
+from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
 from .errors import ConfigError, DropReason
-from .exporters import LangfuseExporter, exporter_for, note_failures, prepared
+from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures, prepared
 from .model import Stats
 from .pipeline import filter as span_filter
 from .pipeline import mask as masking
@@ -71,6 +71,10 @@ class ProcessorSettings(TypedDict, total=False):
     spool_after: float | None
     spool_max_bytes: int | None
     spool_max_age: float | None
+    media: str | os.PathLike[str] | bool | None
+    media_threads: int | None
+    media_wait: float | None
+    max_media_bytes: int | None
     flush_on_exit: bool | None
     enabled: bool | None
     debug: bool | None
@@ -110,6 +114,13 @@ class LangfuseSpanProcessor(SpanProcessor):
         spool_after: seconds for which the destination takes nothing before spans go to the file; default 30.
         spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
         spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
+        media: what becomes of images, sounds and documents in the texts of spans, after ``mask``: ``send`` (default towards
+            Langfuse: as its media, with a reference in their place), ``keep`` (default elsewhere), ``cut`` (a marker with type,
+            size and hash), False (``cut`` towards Langfuse, else ``keep``), or a folder or ``fsspec`` URL where they are written.
+            With an ``exporter`` of ours these four are to be given there.
+        media_threads: media that are sent at the same time, at most; default 2.
+        media_wait: seconds for which spans wait for their media, at most; what was not taken by then is a marker. Default 15.
+        max_media_bytes: size of one of them, at most; a larger one is a marker. Default 50 MiB.
         flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``otel_langfuse.ending``.
         enabled: False: nothing is recorded, sent or counted.
         debug: an invalid score raises ``ScoreError``.
@@ -129,6 +140,8 @@ class LangfuseSpanProcessor(SpanProcessor):
             raise ConfigError(f"exporter={type(exporter).__name__}: expected an opentelemetry SpanExporter")
         if exporter is not None and any(values.get(name) is not None for name in SPOOL_SETTINGS):
             raise ConfigError("spool_...=...: expected at the exporter, which is what sends")
+        if isinstance(exporter, LangfuseExporter) and any(values.get(name) is not None for name in MEDIA_SETTINGS):
+            raise ConfigError("media...=...: expected at the exporter")
         given = None if mask is None else masking.checked(mask)
         self._predicate = should_export_span
         self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
@@ -144,15 +157,20 @@ class LangfuseSpanProcessor(SpanProcessor):
             self._ledger.note("spool", f"LANGFUSE_SPOOL_PATH is set, but {type(exporter).__name__} does not know of it")
         self._capacity = config.max_queue_spans
         self._batch: Batch[_Ended] | None = None
+        self._media: MediaWay | None = None
         if self._exporter is not None:
             self._component = _component(self._exporter, self._account)
             self._batch = self._new_batch(self._exporter, given, config)
 
     def _new_batch(self, exporter: SpanExporter, mask: Callable[[str], Any] | None, config: Config) -> Batch[_Ended]:
         ours = _Ours(exporter, mask, self._ledger, self._component) if isinstance(exporter, LangfuseExporter) else None
+        if isinstance(exporter, LangfuseExporter):
+            self._media = exporter.media
+        else:
+            self._media = media_way_for(config, _name(exporter))
         keeps = isinstance(exporter, LangfuseExporter) and exporter.keeps
         return Batch(
-            ours or _Foreign(exporter, mask, self._ledger, self._component),
+            ours or _Foreign(exporter, mask, self._media, self._ledger, self._component),
             self._ledger,
             max_items=config.max_queue_spans,
             max_bytes=config.max_queue_bytes,
@@ -258,7 +276,8 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def stats(self) -> Stats:
         """What ended, what of it arrived, waits, or was dropped, by reason. In a forked child: since the fork."""
-        return self._ledger.snapshot() if self._batch is None else self._batch.stats()
+        stats = self._ledger.snapshot() if self._batch is None else self._batch.stats()
+        return stats if self._media is None else stats._replace(media=self._media.stats())
 
     def _account(self) -> meters.Account:
         """What the metrics say; on the thread of who collects them."""
@@ -354,17 +373,22 @@ class _Ours:
                 spans = self._prepared(sending)
             finally:
                 self._preparing.discard(id(sending))
-            self._exporter.deliver(spans, sending)
+            media = self._exporter.media
+            self._exporter.deliver(spans if media is None else media.settled(spans, sending), sending)
 
     def _prepared(self, sending: Sending[_Ended]) -> list[Any]:
         spans = [span for span, _ in sending.items]
         attributes = [copied for _, copied in sending.items]
-        return prepared(spans, attributes, self._mask, sending, self._ledger)
+        return prepared(spans, attributes, self._mask, sending, self._ledger, media=self._exporter.media)
 
     def keep(self, sending: Sending[_Ended]) -> None:
         with suppressed():
             # While a mask does not come to an end on the worker, it would not here either, and nothing is kept unmasked.
-            self._exporter.keep(sending, lambda: [] if self._preparing else self._prepared(sending))
+            self._exporter.keep(sending, lambda: [] if self._preparing else self._without_media(sending))
+
+    def _without_media(self, sending: Sending[_Ended]) -> Sequence[Any]:
+        spans = self._prepared(sending)
+        return spans if self._exporter.media is None else self._exporter.media.given_up(spans)
 
     def arrived(self, timeout_s: float) -> bool:
         return self._exporter.arrived(timeout_s)
@@ -372,10 +396,12 @@ class _Ours:
     def finish(self, timeout_s: float) -> None:
         self._exporter.finish(timeout_s)
 
-    def flush(self, timeout_s: float) -> bool:  # noqa: ARG002 - nothing is kept back
-        return True
+    def flush(self, timeout_s: float) -> bool:
+        return self._exporter.media is None or self._exporter.media.flush(timeout_s)
 
     def close(self) -> None:
+        if self._exporter.media is not None:
+            self._exporter.media.shutdown(MEDIA_END_S)
         self._exporter.close()
 
 
@@ -383,40 +409,51 @@ class _Foreign:
     """Behind the queue: anybody's exporter, which takes the SDK's spans. What it does about retries is its own affair."""
 
     def __init__(
-        self, exporter: SpanExporter, mask: Callable[[str], Any] | None, ledger: Ledger, component: meters.Component
+        self,
+        exporter: SpanExporter,
+        mask: Callable[[str], Any] | None,
+        media: MediaWay | None,
+        ledger: Ledger,
+        component: meters.Component,
     ) -> None:
         self._exporter = exporter
         self._mask = mask
+        self._media = media
         self._ledger = ledger
         self._component = component
 
     def send(self, sending: Sending[_Ended]) -> None:
         with suppressed(), self._component.timed(sending):
             spans = [span for span, _ in sending.items]
-            if self._mask is not None or any(is_late(format_trace_id(span.context.trace_id)) for span in spans):
-                spans = self._masked(spans, sending)
+            changes = self._mask is not None or self._media is not None
+            if changes or any(is_late(format_trace_id(span.context.trace_id)) for span in spans):
+                spans = self._ready(spans, sending)
             result = self._exporter.export(spans)
             if result is SpanExportResult.FAILURE:
                 sending.finish(f"{type(self._exporter).__name__} reports failure")
             else:
                 sending.exported(sending.undecided)
 
-    def _masked(self, spans: list[ReadableSpan], sending: Sending[_Ended]) -> list[ReadableSpan]:
-        """The masked spans; the original objects where masking changed nothing."""
+    def _ready(self, spans: list[ReadableSpan], sending: Sending[_Ended]) -> list[ReadableSpan]:
+        """What may leave of the spans, media taken out; the original objects where nothing changed."""
         read, drops = from_sdk(spans, [copied for _, copied in sending.items])
         for drop in drops:
             sending.dropped(drop)
-        masked = ready(stamped(read), self._mask)
+        masked = ready(stamped(read), self._mask, None if self._media is None else self._media.lifting)
         note_failures(masked, self._ledger)
+        left = masked.spans if self._media is None else self._media.settled(masked.spans, sending)
         made: dict[int, tuple[Any, Any]] = {}
         originals = spans if not drops else [None] * len(read)
         return [
             original if original is not None and new is old else to_sdk(new, made)
-            for original, old, new in zip(originals, read, masked.spans, strict=True)
+            for original, old, new in zip(originals, read, left, strict=True)
         ]
 
     def flush(self, timeout_s: float) -> bool:
-        return self._exporter.force_flush(int(timeout_s * 1000)) is not False
+        has_media = self._media is None or self._media.flush(timeout_s)
+        return self._exporter.force_flush(int(timeout_s * 1000)) is not False and has_media
 
     def close(self) -> None:
+        if self._media is not None:
+            self._media.shutdown(MEDIA_END_S)
         self._exporter.shutdown()

@@ -83,6 +83,8 @@ class Batch(Generic[T]):
             several threads at once, and items may arrive in another order.
         keeper: puts away at shutdown what could not be sent in time; in the last ``KEEPING_SHARE`` of the time.
         flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``ending``.
+        is_owned: what is put comes from the sender of another batch, which flushes and shuts down this one: at the end of the
+            process nobody else does, because more may come until that one has ended.
         name: of the worker threads.
 
     In a forked child the queue is empty and the counts are zero: what the parent queued is the parent's to send. At
@@ -104,6 +106,7 @@ class Batch(Generic[T]):
         threads: int = 1,
         keeper: Keeper[T] | None = None,
         flush_on_exit: bool = True,
+        is_owned: bool = False,
         name: str = "otel-langfuse",
     ) -> None:
         self._sender = sender
@@ -118,6 +121,7 @@ class Batch(Generic[T]):
         self._threads = threads
         self._keeper = keeper
         self._flush_on_exit = flush_on_exit
+        self._is_owned = is_owned
         self._name = name
         self._closed = False
         self._reset()
@@ -259,6 +263,11 @@ class Batch(Generic[T]):
             self._changed.wait_for(lambda: marker.done or self._is_hopeless(marker), deadline - time.monotonic())
             marker.given_up = not marker.done
         return marker.delivered and self._arrived(deadline)
+
+    def work_if_nobody_can(self, timeout_s: float) -> None:
+        """Does the worker's work on this thread where no worker can be started, as at the end of the interpreter."""
+        if not self._start_worker():
+            self._work_here(time.monotonic() + timeout_s)
 
     def _new_account(self) -> _Marker:
         """The account of everything since the last one; the next one begins. The lock is held."""
@@ -550,9 +559,13 @@ def _hold_items() -> bool:
     return any(batch.stats().queued for batch in list(_BATCHES))
 
 
+def _not_owned() -> list[Batch[Any]]:
+    return [batch for batch in list(_BATCHES) if not batch._is_owned]  # noqa: SLF001 - our own
+
+
 def _flush_all(timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    batches = list(_BATCHES)
+    batches = _not_owned()
     for batch in batches:
         batch.flush(0)  # all begin at once, so that they share the time
     for batch in batches:
@@ -561,7 +574,7 @@ def _flush_all(timeout_s: float) -> None:
 
 def _shutdown_all(timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    batches = list(_BATCHES)
+    batches = _not_owned()
     for batch in batches:
         batch._begin_shutdown(timeout_s)  # noqa: SLF001 - all at once, as above
     for batch in batches:

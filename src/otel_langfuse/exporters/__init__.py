@@ -6,9 +6,19 @@ import logging
 
 from otel_langfuse.config import Config, sqlite_path
 
-from ._base import LangfuseExporter, note_failures, prepared
+from ._base import MEDIA_END_S, LangfuseExporter, note_failures, prepared
+from ._media import MediaWay
 
-__all__ = ["LangfuseExporter", "exporter_for", "missing_keys", "note_failures", "prepared"]
+__all__ = [
+    "MEDIA_END_S",
+    "LangfuseExporter",
+    "MediaWay",
+    "exporter_for",
+    "media_way_for",
+    "missing_keys",
+    "note_failures",
+    "prepared",
+]
 
 
 def exporter_for(config: Config) -> LangfuseExporter | None:
@@ -24,13 +34,24 @@ def exporter_for(config: Config) -> LangfuseExporter | None:
     if path is not None:
         from .sqlite import SqliteExporter  # noqa: PLC0415 - who sends elsewhere need not load SQLite
 
-        return SqliteExporter(path)
+        return SqliteExporter.from_config(path, config)
     if missing := missing_keys(config):
         logging.getLogger("otel_langfuse").warning("otel-langfuse: nothing is sent: %s", missing)
         return None
     from .otlp import LangfuseOTLPExporter  # noqa: PLC0415 - as above
 
     return LangfuseOTLPExporter.from_config(config)
+
+
+def media_way_for(config: Config, name: str) -> MediaWay | None:
+    """The way that media go for an exporter that is not ours; see ``MediaWay``.
+
+    Raises:
+        ConfigError: this way cannot be gone.
+    """
+    from ._media_way import media_way  # noqa: PLC0415 - as above
+
+    return media_way(config, to_langfuse=False, name=name)
 
 
 def missing_keys(config: Config) -> str:

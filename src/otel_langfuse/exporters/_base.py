@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -20,6 +20,11 @@ from otel_langfuse.spans import from_sdk
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import suppressed
 
+from ._media import MediaWay
+
+MEDIA_END_S: Final = 0.5
+"""For media that nothing waits for any more, when all spans have been delivered."""
+
 
 class LangfuseExporter(SpanExporter, abc.ABC):
     """An exporter of ours. Behind ``LangfuseSpanProcessor`` only ``deliver`` and ``close`` are called, on its worker.
@@ -31,10 +36,12 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         name: the destination, for logs; without credentials.
         timeout_s: seconds for one request, and for one call of ``export``.
         mask: function of one text, ``mask(data)`` or ``mask(data=...)``; see ``pipeline.mask``.
+        media: the way that media go; None: they stay in the texts.
     """
 
-    def __init__(self, *, name: str, timeout_s: float, mask: Mask | None = None) -> None:
+    def __init__(self, *, name: str, timeout_s: float, mask: Mask | None = None, media: MediaWay | None = None) -> None:
         self.name = name
+        self.media = media
         self.mask: Callable[[str], Any] | None = None if mask is None else checked(mask)
         self._timeout_s = timeout_s
         self._ledger = Ledger(name=name)
@@ -64,7 +71,8 @@ class LangfuseExporter(SpanExporter, abc.ABC):
             self._component = meters.Component(self._account, address=self.name)
         try:
             with suppressed(), self._component.timed(sending):
-                self.deliver(prepared(spans, None, self.mask, sending, self._ledger), sending)
+                ready_spans = prepared(spans, None, self.mask, sending, self._ledger, media=self.media)
+                self.deliver(ready_spans if self.media is None else self.media.settled(ready_spans, sending), sending)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             sending.finish(f"{type(error).__name__} while exporting")
         sending.finish("left undecided")
@@ -110,6 +118,8 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         if not self._stop.is_set():
             self._stop.within(0)
             self.finish(min(timeout_millis / 1000, SHUTDOWN_TIMEOUT_S))
+            if self.media is not None:
+                self.media.shutdown(MEDIA_END_S)
             self.close()
             self._ledger.report_rest()
 
@@ -120,7 +130,8 @@ class LangfuseExporter(SpanExporter, abc.ABC):
 
     def stats(self) -> Stats:
         """What ``export`` was given and what became of it. Behind our processor, its ``stats()`` counts."""
-        return self._ledger.snapshot()
+        stats = self._ledger.snapshot()
+        return stats if self.media is None else stats._replace(media=self.media.stats())
 
 
 def prepared(
@@ -129,6 +140,8 @@ def prepared(
     mask: Callable[[str], Any] | None,
     sending: Sending[Any],
     ledger: Ledger,
+    *,
+    media: MediaWay | None,
 ) -> list[Span]:
     """Steps 5 to 8 of the house for one batch: reads and masks, and reports what cannot be read to ``sending``.
 
@@ -138,11 +151,12 @@ def prepared(
         mask: as ``pipeline.mask.checked`` returns it.
         sending: whose items are ``spans``.
         ledger: notes what the mask could not do.
+        media: the way that media go.
     """
     read, drops = from_sdk(spans, attributes)
     for drop in drops:
         sending.dropped(drop)
-    masked = ready(stamped(read), mask)
+    masked = ready(stamped(read), mask, None if media is None else media.lifting)
     note_failures(masked, ledger)
     return masked.spans
 

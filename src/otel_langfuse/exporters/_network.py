@@ -22,6 +22,7 @@ from otel_langfuse.transport import Transport
 from ._base import LangfuseExporter
 from ._delivery import Delivery, InMemory, Left, Patience
 from ._headers import public_key_of
+from ._media_way import media_way
 
 if TYPE_CHECKING:
     from ._outbox import Outbox
@@ -68,7 +69,7 @@ class NetworkExporter(LangfuseExporter):
         transport: knows the credentials.
         timeout_s: seconds for one request, and for one call of ``export``.
         mask: see ``LangfuseExporter``.
-        config: says where the spool is, if there is one, and how it is used.
+        config: says where the spool is, if there is one, how it is used, and the way that media go.
         missing: what to set before anything can be sent; then everything is dropped, counted as ``send_failed``.
 
     Raises:
@@ -86,7 +87,10 @@ class NetworkExporter(LangfuseExporter):
         missing: str = "",
     ) -> None:
         parts = urlsplit(target.url)
-        super().__init__(name=f"{parts.scheme}://{parts.netloc}", timeout_s=timeout_s, mask=mask)
+        name = f"{parts.scheme}://{parts.netloc}"
+        is_langfuse = "x-langfuse-sdk-name" in target.headers
+        media = None if config is None or missing else media_way(config, to_langfuse=is_langfuse, name=name)
+        super().__init__(name=name, timeout_s=timeout_s, mask=mask, media=media)
         self.target = target
         self._transport = transport
         self._seen = Seen()

@@ -60,6 +60,13 @@ class LangfuseOTLPExporter(NetworkExporter):
         spool_after: seconds for which the destination takes nothing before spans go to the file; default 30.
         spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
         spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
+        media: what becomes of images, sounds and documents in the texts of spans: ``send`` (default towards Langfuse), ``keep``
+            (default elsewhere), ``cut``, False (``cut`` towards Langfuse, else ``keep``), or a folder or ``fsspec`` URL to
+            write to; a reference or a marker stands in their place. For a collector, ``send`` needs Langfuse's keys in the
+            environment.
+        media_threads: media that are sent at the same time, at most; default 2.
+        media_wait: seconds for which spans wait for their media, at most; default 15.
+        max_media_bytes: size of one of them, at most; default 50 MiB.
         mask: function of one text that is applied to every text of a span before it leaves.
 
     Raises:
@@ -88,6 +95,10 @@ class LangfuseOTLPExporter(NetworkExporter):
         spool_after: float | None = None,
         spool_max_bytes: int | None = None,
         spool_max_age: float | None = None,
+        media: str | os.PathLike[str] | bool | None = None,
+        media_threads: int | None = None,
+        media_wait: float | None = None,
+        max_media_bytes: int | None = None,
         mask: Mask | None = None,
     ) -> None:
         config = Config.from_env(
@@ -102,6 +113,10 @@ class LangfuseOTLPExporter(NetworkExporter):
             spool_after=spool_after,
             spool_max_bytes=spool_max_bytes,
             spool_max_age=spool_max_age,
+            media=media,
+            media_threads=media_threads,
+            media_wait=media_wait,
+            max_media_bytes=max_media_bytes,
             certificate_file=certificate_file,
             client_certificate_file=client_certificate_file,
             client_key_file=client_key_file,

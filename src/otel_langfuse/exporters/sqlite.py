@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from otel_langfuse.batch import Sending
+from otel_langfuse.config import Config
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Observation, Span
 from otel_langfuse.pipeline.mask import Mask
@@ -16,6 +17,7 @@ from otel_langfuse.retry import backoff_s, one_line
 from otel_langfuse.store import Store, StoreError
 
 from ._base import LangfuseExporter
+from ._media_way import media_way
 
 BUSY_TIMEOUT_S: Final = 0.5
 """How long one try waits for other processes' locks."""
@@ -31,13 +33,33 @@ class SqliteExporter(LangfuseExporter):
             again for as long as the queue holds what ends; each try waits ``BUSY_TIMEOUT_S`` at most, so that a shutdown can
             end it in time.
         mask: function of one text that is applied to every text of a span before it is stored.
+        media: ``keep`` (default): images, sounds and documents stay in the texts; ``cut``; or a folder or ``fsspec`` URL where
+            they are written, and the texts name the file.
 
     Raises:
-        ConfigError: the directory does not exist.
+        ConfigError: the directory does not exist, or ``media`` cannot work.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, timeout: float = 5.0, mask: Mask | None = None) -> None:
-        super().__init__(name=f"sqlite:{os.fspath(path)}", timeout_s=timeout, mask=mask)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float = 5.0,
+        mask: Mask | None = None,
+        media: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._init(path, timeout, mask, Config.from_env({}, media=media))
+
+    @classmethod
+    def from_config(cls, path: str, config: Config) -> SqliteExporter:
+        """An exporter into this file, with a checked configuration's way for media."""
+        exporter = cls.__new__(cls)
+        exporter._init(path, 5.0, None, config)  # noqa: SLF001 - our own
+        return exporter
+
+    def _init(self, path: str | os.PathLike[str], timeout: float, mask: Mask | None, config: Config) -> None:
+        name = f"sqlite:{os.fspath(path)}"
+        super().__init__(name=name, timeout_s=timeout, mask=mask, media=media_way(config, to_langfuse=False, name=name))
         self._store = Store(path, busy_timeout_s=min(BUSY_TIMEOUT_S, timeout / 2))
         load_translation()
 
