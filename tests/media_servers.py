@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -67,8 +68,6 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None or not fault(self):
             self.serve(headers)
 
-    do_POST = do_PUT = do_PATCH = do_GET = handle_any
-
     def can_fail(self) -> bool:
         return True
 
@@ -87,6 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
+
+
+for _method in ("POST", "PUT", "PATCH", "GET"):
+    setattr(_Handler, f"do_{_method}", _Handler.handle_any)
 
 
 def status(code: int, body: Any = None, **headers: str) -> Fault:
@@ -251,8 +254,6 @@ class Langfuse:
 
     def dangling(self) -> list[str]:
         """References in spans to what GET does not show."""
-        import re
-
         found = re.findall(rb"@@@langfuseMedia:type=[^|]+\|id=([^|]+)\|", self.wire)
         return [media_id.decode() for media_id in found if self.shown(media_id.decode())[0] != 200]
 

@@ -148,6 +148,26 @@ def test_media_of_ones_own_are_recorded_and_sent(langfuse: Langfuse) -> None:
     processor.shutdown()
 
 
+def test_media_in_arguments_and_results_of_what_is_observed_are_sent(langfuse: Langfuse) -> None:
+    large = PNG + os.urandom(2_000_000)
+    uri = "data:image/png;base64," + base64.b64encode(large).decode()
+
+    @otel_langfuse.observe
+    def look(message: Any, again: bytes, media: LangfuseMedia, bare: Any, text: str) -> bytes:
+        return PNG
+
+    client = otel_langfuse.configure(LangfuseOTLPExporter(**langfuse.settings))
+    bare = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(large[:-1]).decode()}
+    look({"url": uri}, PNG, LangfuseMedia(content_bytes=PNG + b"1", content_type="image/png"), bare, uri)
+    assert client.flush()
+    assert sorted(langfuse.stored.values(), key=len) == [PNG, PNG + b"1", large[:-1], large]
+    assert langfuse.text("langfuse.observation.output") == REFERENCE
+    given = json.loads(langfuse.text(INPUT))
+    assert given["message"]["url"] == given["text"]
+    assert given["bare"]["data"].startswith("@@@langfuseMedia:type=image/png")
+    client.shutdown()
+
+
 def test_large_media_arrive_whole(langfuse: Langfuse) -> None:
     content = b"\x89PNG\r\n\x1a\n" + os.urandom(1 << 20) * 10
     processor = LangfuseSpanProcessor(**langfuse.settings)
@@ -560,7 +580,7 @@ def test_a_folder_that_is_gone_leaves_markers(tmp_path: Path, lines: Callable[[]
 
 @pytest.mark.parametrize("value", ["sned", "a<b/c", 'a"b/c', "s3://key:secret@bucket/x", "s3://bucket/x?token=secret", "", 7])
 def test_a_way_that_cannot_be_gone_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigError, match="^media=") as refused:
+    with pytest.raises(ConfigError, match=r"^media=") as refused:
         LangfuseSpanProcessor(InMemorySpanExporter(), media=value)
     assert "secret" not in str(refused.value)
 

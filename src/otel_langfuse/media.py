@@ -68,6 +68,7 @@ _MAGIC_INSIDE: Final = (  # container, where its name begins, the name
     (b"RIFF", 8, b"WEBP", "image/webp"),
     (b"RIFF", 8, b"WAVE", "audio/wav"),
     (b"RIFF", 8, b"AVI ", "video/x-msvideo"),
+    (b"BM", 6, b"\0\0\0\0", "image/bmp"),
     (b"", 4, b"ftypavif", "image/avif"),
     (b"", 4, b"ftyphei", "image/heic"),
     (b"", 4, b"ftypM4A", "audio/mp4"),
