@@ -92,9 +92,7 @@ def test_media_arrive_by_three_calls_before_the_span_that_refers_to_them(langfus
     assert [call.path for call in langfuse.api.calls][-1] == "/api/public/otel/v1/traces"
     (concluded,) = langfuse.concluded.values()
     assert (concluded["uploadHttpStatus"], concluded["uploadHttpError"]) == (200, None)
-    stats = processor.stats()
-    assert balanced(stats.media) == Stats(1, 1, 0, {})
-    assert balanced(stats._replace(media=None)) == Stats(1, 1, 0, {})
+    assert balanced(processor.media_stats()) == balanced(processor.stats()) == Stats(1, 1, 0, {})
     processor.shutdown()
 
 
@@ -106,7 +104,7 @@ def test_the_same_content_is_sent_once_and_linked_to_every_observation_and_field
     assert processor.force_flush()
     assert langfuse.methods() == {"POST": 90, "PUT": 1, "PATCH": 1}
     assert len(set(langfuse.links)) == 90
-    assert balanced(processor.stats().media).exported == 90
+    assert balanced(processor.media_stats()).exported == 90
     processor.shutdown()
 
 
@@ -116,7 +114,7 @@ def test_what_the_mask_removed_is_not_sent(langfuse: Langfuse) -> None:
     assert processor.force_flush()
     assert langfuse.text(INPUT) == "<masked>"
     assert langfuse.methods() == {}
-    assert processor.stats().media == Stats(0, 0, 0, {})
+    assert processor.media_stats() == Stats(0, 0, 0, {})
     processor.shutdown()
 
 
@@ -210,7 +208,7 @@ def test_trouble_that_passes_costs_nothing_but_time(langfuse: Langfuse, what: st
     assert processor.force_flush()
     assert langfuse.text(INPUT) == REFERENCE
     assert list(langfuse.stored.values()) == [PNG]
-    assert balanced(processor.stats().media) == Stats(1, 1, 0, {})
+    assert balanced(processor.media_stats()) == Stats(1, 1, 0, {})
     processor.shutdown()
 
 
@@ -253,7 +251,7 @@ def test_media_that_are_refused_leave_a_marker_and_are_counted_and_the_span_arri
     assert not processor.force_flush()
     assert langfuse.text(INPUT) == f"look: {marker(reason)}!"
     stats = processor.stats()
-    assert balanced(stats.media) == Stats(1, 0, 0, {reason: 1})
+    assert balanced(processor.media_stats()) == Stats(1, 0, 0, {reason: 1})
     assert (stats.exported, stats.dropped) == (1, {})
     assert f"1 media file dropped ({reason})" in lines()
     assert said in lines()
@@ -287,8 +285,8 @@ def test_spans_wait_no_longer_than_media_wait_and_those_after_them_not_at_all(
     record(processor, picture(1), picture(2), name="later")
     langfuse.wait_for(lambda: len(langfuse.spans) == 3, 8)
     assert time.monotonic() - begin < 0.8, "they were not tried, and not waited for"
-    langfuse.wait_for(lambda: balanced(processor.stats().media).queued == 0)
-    assert balanced(processor.stats().media) == Stats(3, 0, 0, {"send_failed": 3})
+    langfuse.wait_for(lambda: balanced(processor.media_stats()).queued == 0)
+    assert balanced(processor.media_stats()) == Stats(3, 0, 0, {"send_failed": 3})
     processor.shutdown()
 
 
@@ -313,7 +311,7 @@ def test_one_of_many_media_of_a_span_that_fails_costs_only_itself(langfuse: Lang
     text = langfuse.text(INPUT)
     assert text.startswith(marker("rejected"))
     assert text.count("@@@langfuseMedia:") == 2
-    assert balanced(processor.stats().media) == Stats(3, 2, 0, {"rejected": 1})
+    assert balanced(processor.media_stats()) == Stats(3, 2, 0, {"rejected": 1})
     processor.shutdown()
 
 
@@ -322,7 +320,7 @@ def test_what_is_too_large_is_a_marker_and_counted(langfuse: Langfuse, lines: Ca
     record(processor, URI)
     assert not processor.force_flush()
     assert langfuse.text(INPUT).startswith("<media not sent: too_large: image/png, ")
-    assert balanced(processor.stats().media) == Stats(1, 0, 0, {"too_large": 1})
+    assert balanced(processor.media_stats()) == Stats(1, 0, 0, {"too_large": 1})
     assert "max_media_bytes" in lines()
     assert langfuse.methods() == {}
     processor.shutdown()
@@ -334,7 +332,7 @@ def test_without_room_in_the_queue_they_are_markers_and_counted(langfuse: Langfu
     record(processor, " ".join(map(picture, range(8))))
     assert not processor.force_flush()
     text = langfuse.text(INPUT)
-    stats = balanced(processor.stats().media)
+    stats = balanced(processor.media_stats())
     assert stats.dropped == {"queue_full": 8 - stats.exported}
     assert 0 < stats.exported < 8
     assert text.count("<media not sent: queue_full: ") == 8 - stats.exported
@@ -366,8 +364,8 @@ def test_shutdown_in_the_middle_keeps_its_deadline_and_the_span_arrives_with_a_m
     assert processor.shutdown(2000)
     assert time.monotonic() - begin < 4
     assert langfuse.text(INPUT) == marker("send_failed")
-    langfuse.wait_for(lambda: balanced(processor.stats().media).queued == 0)
-    assert sum(balanced(processor.stats().media).dropped.values()) == 1
+    langfuse.wait_for(lambda: balanced(processor.media_stats()).queued == 0)
+    assert sum(balanced(processor.media_stats()).dropped.values()) == 1
 
 
 def test_shutdown_sends_the_media_of_what_is_still_queued(langfuse: Langfuse) -> None:
@@ -375,7 +373,7 @@ def test_shutdown_sends_the_media_of_what_is_still_queued(langfuse: Langfuse) ->
     record(processor, URI)
     assert processor.shutdown()
     assert langfuse.text(INPUT) == REFERENCE
-    assert balanced(processor.stats().media) == Stats(1, 1, 0, {})
+    assert balanced(processor.media_stats()) == Stats(1, 1, 0, {})
 
 
 @pytest.mark.parametrize("ending", ["pass", "import os; os._exit(0)", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"])
@@ -406,7 +404,7 @@ def test_a_forked_child_sends_its_own_media_and_nothing_of_its_parents(langfuse:
         try:
             record(processor, URI, name="child")
             sent = processor.force_flush(10_000)
-            code = 0 if sent and processor.stats().media == Stats(1, 1, 0, {}) else 2
+            code = 0 if sent and processor.media_stats() == Stats(1, 1, 0, {}) else 2
         finally:
             os.kill(os.getpid(), signal.SIGKILL) if code else os._exit(0)
     _, state = os.waitpid(child, 0)
@@ -414,7 +412,7 @@ def test_a_forked_child_sends_its_own_media_and_nothing_of_its_parents(langfuse:
     assert processor.force_flush()
     assert langfuse.text(INPUT, "child") == langfuse.text(INPUT, "parent") == REFERENCE
     assert sorted(span.name for span in langfuse.spans) == ["child", "parent"]
-    assert balanced(processor.stats().media) == Stats(1, 1, 0, {})
+    assert balanced(processor.media_stats()) == Stats(1, 1, 0, {})
     processor.shutdown()
 
 
@@ -446,7 +444,7 @@ def test_towards_langfuse_media_may_be_cut_or_kept(langfuse: Langfuse, media: An
     cut = f"<media: image/png, {len(PNG)} bytes, sha256 {sha256_of(PNG)}>"
     assert langfuse.text(INPUT) == (URI if kept else cut)
     assert langfuse.methods() == {}
-    assert processor.stats().media is None
+    assert processor.media_stats() is None
     processor.shutdown()
 
 
@@ -498,8 +496,7 @@ def test_a_foreign_exporter_gets_sdk_spans_without_media(langfuse: Langfuse, tmp
     record(processor, URI)
     assert processor.force_flush()
     assert {"cut": "<media: ", "send": REFERENCE, "write": "<media: "}[way] in langfuse.text(INPUT)
-    stats = processor.stats()
-    assert stats.media == (None if way == "cut" else Stats(1, 1, 0, {}))
+    assert processor.media_stats() == (None if way == "cut" else Stats(1, 1, 0, {}))
     processor.shutdown()
 
 
@@ -509,7 +506,7 @@ def test_our_exporter_behind_a_foreign_processor_sends_media_itself(langfuse: La
     record(processor, URI)
     assert processor.force_flush()
     assert langfuse.text(INPUT) == REFERENCE
-    assert balanced(exporter.stats().media) == Stats(1, 1, 0, {})
+    assert balanced(exporter.media_stats()) == Stats(1, 1, 0, {})
     processor.shutdown()
 
 
@@ -547,7 +544,7 @@ def test_configure_takes_the_way_for_the_local_store(tmp_path: Path) -> None:
     client = otel_langfuse.configure(base_url=f"sqlite:///{tmp_path}/a.db", media=str(tmp_path / "files"))
     record(client.processor, URI)
     assert client.flush()
-    assert balanced(client.stats().media) == Stats(1, 1, 0, {})
+    assert balanced(client.media_stats()) == Stats(1, 1, 0, {})
     assert len(list((tmp_path / "files").iterdir())) == 1
     client.shutdown()
 
@@ -573,7 +570,7 @@ def test_a_folder_that_is_gone_leaves_markers(tmp_path: Path, lines: Callable[[]
     record(processor, URI)
     assert not processor.force_flush()
     assert (exporter.get_finished_spans()[0].attributes or {})[INPUT] == marker("send_failed")
-    assert balanced(processor.stats().media) == Stats(1, 0, 0, {"send_failed": 1})
+    assert balanced(processor.media_stats()) == Stats(1, 0, 0, {"send_failed": 1})
     assert "FileNotFoundError while writing a file" in lines()
     processor.shutdown()
 

@@ -101,6 +101,10 @@ class Client:
         """What ended, what of it arrived, waits, or was dropped, by reason."""
         return self._processor.stats()
 
+    def media_stats(self) -> Stats | None:
+        """The same for images, sounds and documents that are sent apart from their spans; None where there are none to be."""
+        return self._processor.media_stats()
+
 
 def _keeps(bound: int) -> Callable[[str], bool]:
     """Whether the trace of an id is sent: what is not an id of OpenTelemetry's is."""

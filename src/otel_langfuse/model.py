@@ -266,8 +266,6 @@ class Stats(NamedTuple):
     ``queued`` includes what is being sent just now. ``dropped`` has one entry for each reason that occurred. ``spooled`` is on
     disk, to be sent by this process or a later one. What an earlier process left there counts as started here at the moment
     when its fate is known here.
-
-    ``media`` is the account of images, sounds and documents that are sent apart from the spans; None where there are none to be.
     """
 
     started: int
@@ -275,4 +273,3 @@ class Stats(NamedTuple):
     queued: int
     dropped: Mapping[str, int]
     spooled: int = 0
-    media: Stats | None = None

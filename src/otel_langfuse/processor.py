@@ -276,8 +276,11 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def stats(self) -> Stats:
         """What ended, what of it arrived, waits, or was dropped, by reason. In a forked child: since the fork."""
-        stats = self._ledger.snapshot() if self._batch is None else self._batch.stats()
-        return stats if self._media is None else stats._replace(media=self._media.stats())
+        return self._ledger.snapshot() if self._batch is None else self._batch.stats()
+
+    def media_stats(self) -> Stats | None:
+        """The same for images, sounds and documents that are sent apart from their spans; None where there are none to be."""
+        return None if self._media is None else self._media.stats()
 
     def _account(self) -> meters.Account:
         """What the metrics say; on the thread of who collects them."""

@@ -130,8 +130,11 @@ class LangfuseExporter(SpanExporter, abc.ABC):
 
     def stats(self) -> Stats:
         """What ``export`` was given and what became of it. Behind our processor, its ``stats()`` counts."""
-        stats = self._ledger.snapshot()
-        return stats if self.media is None else stats._replace(media=self.media.stats())
+        return self._ledger.snapshot()
+
+    def media_stats(self) -> Stats | None:
+        """The same for images, sounds and documents that are sent apart from their spans; None where there are none to be."""
+        return None if self.media is None else self.media.stats()
 
 
 def prepared(
