@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import re
 import sqlite3
 import threading
@@ -572,3 +573,13 @@ def test_a_forked_child_exports_over_a_connection_of_its_own() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert exporter.export(sdk_spans(["parent again"])) is SUCCESS
         assert server.names == ["parent", "child", "parent again"]
+
+
+def test_waits_before_a_retry_leave_the_applications_random_numbers_alone() -> None:
+    spans = sdk_spans(["a"])
+    with Server(status(503), status(200)) as server:
+        exporter = LangfuseOTLPExporter(endpoint=f"{server.url}/v1/traces")
+        before = random.getstate()
+        assert exporter.export(spans) is SpanExportResult.SUCCESS
+        assert random.getstate() == before
+        assert len(server.received) == 2

@@ -173,6 +173,31 @@ def test_grpc_goes_to_the_collector_that_asks_for_it() -> None:
         exporter.shutdown()
 
 
+def test_a_collector_by_variables_may_have_a_dialect_and_a_spool(tmp_path: Path) -> None:
+    with Server() as server:
+        exporter = LangfuseOTLPExporter.for_collector(
+            {PREFIX + "ENDPOINT": server.url, PREFIX + "COMPRESSION": "none"},
+            dialect="openinference",
+            dialect_only=True,
+            spool_path=tmp_path / "spool.db",
+            spool_mode="always",
+        )
+        assert exporter.keeps
+        call = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+        assert exporter.export(sdk_spans(["a"], **call)) is SUCCESS
+        exporter.shutdown()
+        assert (tmp_path / "spool.db").exists()
+        assert b"openinference.span.kind" in server.received[0].body
+        assert b"gen_ai.request.model" not in server.received[0].body
+
+
+def test_a_setting_that_no_exporter_has_is_refused() -> None:
+    with pytest.raises(TypeError, match="flush_at"):
+        LangfuseOTLPExporter.for_collector({}, flush_at=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="spool_pth"):
+        LangfuseOTLPExporter(endpoint="http://127.0.0.1:1/v1/traces", spool_pth="x")  # type: ignore[call-arg]
+
+
 # -- nothing leaks -----------------------------------------------------------------------------------------------------
 
 

@@ -302,3 +302,17 @@ def test_messages_are_read_beside_flat_keys_only_where_they_say_more(
     found = translate(span(attributes))
     assert (found.input, found.output) == wanted
     assert found.rules["io"] == rule
+
+
+@pytest.mark.parametrize("name", ["user_id", "langfuse_user_id", "langfuse.user.id"])
+def test_traceloops_properties_name_the_user_and_the_session(name: str) -> None:
+    prefix = "traceloop.association.properties."
+    found = translate(
+        span({prefix + name: "ada", prefix + name.replace("user", "session"): "s-1", prefix + "plan": "pro"}, parent_span_id="2")
+    )
+    assert found.updates_trace
+    assert (found.trace.user_id, found.trace.session_id) == ("ada", "s-1")
+    assert {key: value for key, value in found.trace.metadata.items() if key != "scope"} == {
+        "plan": "pro",
+        "resourceAttributes": {},
+    }

@@ -92,9 +92,18 @@ FIRST_TOKEN_EVENTS = ("First Token Stream Event", "gen_ai.content.completion.chu
 LOGFIRE_ERROR, LOGFIRE_WARNING, LOGFIRE_DEBUG = 17, 13, 5  # logfire's level numbers, which are OpenTelemetry's severities
 SCRUBBED = "[Scrubbed due to"
 
+# Traceloop's properties are named by the application, and by its LangChain instrumentation after the metadata of a run: who
+# sends to Langfuse uses Langfuse's names (mapping.md 4). https://www.traceloop.com/docs/openllmetry/tracing/association
+ASSOCIATIONS = "traceloop.association.properties."
+USER_ASSOCIATIONS = tuple(ASSOCIATIONS + name for name in ("user_id", "userId", "langfuse_user_id", "langfuse.user.id"))
+SESSION_ASSOCIATIONS = tuple(
+    ASSOCIATIONS + name for name in ("session_id", "sessionId", "langfuse_session_id", "langfuse.session.id")
+)
+
 # With corrections these, too, make a span update its trace (mapping.md 2.3).
 TRACE_UPDATES = (
-    *(f"traceloop.association.properties.{name}" for name in ("user_id", "userId", "session_id", "sessionId")),
+    *USER_ASSOCIATIONS,
+    *SESSION_ASSOCIATIONS,
     *("llm.user", "enduser.id", "gen_ai.user", "gen_ai.request.user"),
 )
 
@@ -238,8 +247,8 @@ _COUNTS = under(*COUNTS, but=("gen_ai.usage.cost", "gen_ai.usage.raw"))
 
 CONVENTION = Convention(
     name="corrections",
-    metadata=(("traceloop.association.properties.", ""),),
-    not_metadata=tuple(f"traceloop.association.properties.{name}" for name in ("user_id", "userId", "session_id", "sessionId")),
+    metadata=((ASSOCIATIONS, ""),),
+    not_metadata=(*USER_ASSOCIATIONS, *SESSION_ASSOCIATIONS),
     rules=(
         Rule(
             "corrections/type/any_case",
@@ -456,11 +465,7 @@ CONVENTION = Convention(
             "corrections/user_id/association",
             sets={
                 "user_id": as_text(
-                    first_filled(
-                        "traceloop.association.properties.user_id",
-                        "traceloop.association.properties.userId",
-                        *("llm.user", "enduser.id", "gen_ai.user", "gen_ai.request.user"),
-                    )
+                    first_filled(*USER_ASSOCIATIONS, *("llm.user", "enduser.id", "gen_ai.user", "gen_ai.request.user"))
                 )
             },
             spec="families.md 11; https://opentelemetry.io/docs/specs/semconv/registry/attributes/enduser/",
@@ -468,11 +473,7 @@ CONVENTION = Convention(
         ),
         Rule(
             "corrections/session_id/association",
-            sets={
-                "session_id": as_text(
-                    first_filled("traceloop.association.properties.session_id", "traceloop.association.properties.sessionId")
-                )
-            },
+            sets={"session_id": as_text(first_filled(*SESSION_ASSOCIATIONS))},
             spec="families.md 11",
             reason="Traceloop's name for the session is not read by the server",
         ),

@@ -33,6 +33,9 @@ MAX_SPLITS: Final = 200
 Waiting: TypeAlias = "retry.Wait | retry.Partly"
 
 
+_OWN_RANDOM = random.SystemRandom()  # not the application's numbers, which it may have seeded
+
+
 class Account(Protocol):
     """What is told the fate of every span."""
 
@@ -133,7 +136,7 @@ class Delivery:
         timeout_s: float,
         ledger: Ledger,
         clock: Callable[[], float] = time.time,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _OWN_RANDOM.random,
     ) -> None:
         self._target = target
         self._transport = transport

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, MutableSet, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSet, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from otel_langfuse.batch import Sending
@@ -28,6 +29,46 @@ if TYPE_CHECKING:
     from ._outbox import Outbox
 
 MAX_SEEN_TRACES: Final = 10_000
+
+
+class DeliverySettings(TypedDict, total=False):
+    """What becomes of what cannot be sent, and of media; the same for every exporter over the network.
+
+    ``spool_path``: a file that keeps what cannot be sent, until this process or a later one can send it; in a directory that
+    exists, on a local disk. Without it nothing is kept. ``spool_mode``: ``outage`` (default), or ``always``: every batch is in
+    the file before it is sent. ``spool_after``: seconds for which the destination takes nothing before spans go to the file;
+    default 30. ``spool_max_bytes``: size of what the file holds; the oldest is dropped. Default 512 MiB. ``spool_max_age``:
+    seconds after which what is in the file is dropped. Default 7 days. A destination may then get a span twice, when a process
+    ends at the wrong moment: Langfuse overwrites by id, most others do not.
+
+    ``media``: what becomes of images, sounds and documents in the texts of spans: ``send`` (default towards Langfuse),
+    ``keep`` (default elsewhere), ``cut``, False (``cut`` towards Langfuse, else ``keep``), or a folder or ``fsspec`` URL to
+    write to; a reference or a marker stands in their place. For a collector, ``send`` needs Langfuse's keys in the
+    environment. ``media_threads``: media that are sent at the same time, at most; default 2. ``media_wait``: seconds for
+    which spans wait for their media, at most; default 15. ``max_media_bytes``: size of one of them, at most; default 50 MiB.
+    """
+
+    spool_path: str | os.PathLike[str] | None
+    spool_mode: str | None
+    spool_after: float | None
+    spool_max_bytes: int | None
+    spool_max_age: float | None
+    media: str | os.PathLike[str] | bool | None
+    media_threads: int | None
+    media_wait: float | None
+    max_media_bytes: int | None
+
+
+def config_of(delivery: Mapping[str, Any], **settings: Any) -> Config:
+    """A checked configuration of an exporter's settings. ``delivery``: ``DeliverySettings`` as they were given.
+
+    Raises:
+        ConfigError: a setting cannot work.
+        TypeError: ``delivery`` has something else.
+    """
+    if unknown := delivery.keys() - DeliverySettings.__annotations__.keys():
+        raise TypeError(f"no such setting of an exporter: {', '.join(sorted(unknown))}")
+    return Config.from_env(**settings, **delivery)
 
 
 class Seen(MutableSet[str]):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otel_langfuse.config import Config, sqlite_path
 from otel_langfuse.errors import ConfigError
@@ -13,7 +12,10 @@ from otel_langfuse.transport import Tls, basic_authorization, new_transport
 
 from . import missing_keys
 from ._headers import langfuse_headers
-from ._network import NetworkExporter
+from ._network import DeliverySettings, NetworkExporter, config_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 INGESTION_PATH: Final = "/api/public/ingestion"
 MAX_INGESTION_BYTES: Final = 3_500_000
@@ -33,19 +35,8 @@ class LangfuseIngestionExporter(NetworkExporter):
         timeout: seconds for one request, from connecting to the last byte; default 5.
         max_request_bytes: size of a request; default and at most 3.5 MB. Of an observation that alone is larger, the largest
             values are cut.
-        spool_path: file that keeps what cannot be sent, until this process or a later one can send it; in a directory that
-            exists, on a local disk.
-        spool_mode: ``outage`` (default), or ``always``: every batch is in the file before it is sent.
-        spool_after: seconds for which the destination takes nothing before spans go to the file; default 30.
-        spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
-        spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
-        media: what becomes of images, sounds and documents in the texts of spans: ``send`` (default towards Langfuse), ``keep``
-            (default elsewhere), ``cut``, False (``cut`` towards Langfuse, else ``keep``), or a folder or ``fsspec`` URL to
-            write to; a reference or a marker stands in their place.
-        media_threads: media that are sent at the same time, at most; default 2.
-        media_wait: seconds for which spans wait for their media, at most; default 15.
-        max_media_bytes: size of one of them, at most; default 50 MiB.
         mask: function of one text that is applied to every text of a span before it leaves.
+        delivery: ``spool_path=`` and ``media=`` and what belongs to them; see ``DeliverySettings``.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -59,32 +50,16 @@ class LangfuseIngestionExporter(NetworkExporter):
         base_url: str | None = None,
         timeout: float | None = None,
         max_request_bytes: int | None = None,
-        spool_path: str | os.PathLike[str] | None = None,
-        spool_mode: str | None = None,
-        spool_after: float | None = None,
-        spool_max_bytes: int | None = None,
-        spool_max_age: float | None = None,
-        media: str | os.PathLike[str] | bool | None = None,
-        media_threads: int | None = None,
-        media_wait: float | None = None,
-        max_media_bytes: int | None = None,
         mask: Mask | None = None,
+        **delivery: Unpack[DeliverySettings],
     ) -> None:
-        config = Config.from_env(
+        config = config_of(
+            delivery,
             public_key=public_key,
             secret_key=secret_key,
             base_url=base_url,
             timeout=timeout,
             max_request_bytes=max_request_bytes,
-            spool_path=spool_path,
-            spool_mode=spool_mode,
-            spool_after=spool_after,
-            spool_max_bytes=spool_max_bytes,
-            spool_max_age=spool_max_age,
-            media=media,
-            media_threads=media_threads,
-            media_wait=media_wait,
-            max_media_bytes=max_media_bytes,
         )
         self._init(config, mask)
 

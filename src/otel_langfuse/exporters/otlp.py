@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from otel_langfuse.config import Config, otlp_variables, sqlite_path
 from otel_langfuse.encode.otlp import GRPC_PATH, Protocol
@@ -15,8 +15,11 @@ from otel_langfuse.transport import Tls, basic_authorization, new_transport
 
 from . import missing_keys
 from ._headers import SDK_NAME_HEADER, checked_headers, checked_metadata, langfuse_headers, user_agent
-from ._network import NetworkExporter
+from ._network import DeliverySettings, NetworkExporter, config_of
 from ._otel_env import PROTOCOLS, collector, grpc_server, http_endpoint
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 OTLP_PATH: Final = "/api/public/otel/v1/traces"
 INGESTION_VERSION: Final = "4"
@@ -53,21 +56,8 @@ class LangfuseOTLPExporter(NetworkExporter):
             that the collector sees what they mean. By default a collector gets spans as they are, and Langfuse our corrections
             alone, as ``langfuse.*`` attributes.
         dialect_only: instead of their own attributes for the same things, not beside them.
-        spool_path: file that keeps what cannot be sent, until this process or a later one can send it; in a directory that
-            exists, on a local disk. A collector may then get a span twice, when a
-            process ends at the wrong moment: Langfuse overwrites by id, most others do not.
-        spool_mode: ``outage`` (default), or ``always``: every batch is in the file before it is sent.
-        spool_after: seconds for which the destination takes nothing before spans go to the file; default 30.
-        spool_max_bytes: size of what the file holds; the oldest is dropped. Default 512 MiB.
-        spool_max_age: seconds after which what is in the file is dropped. Default 7 days.
-        media: what becomes of images, sounds and documents in the texts of spans: ``send`` (default towards Langfuse), ``keep``
-            (default elsewhere), ``cut``, False (``cut`` towards Langfuse, else ``keep``), or a folder or ``fsspec`` URL to
-            write to; a reference or a marker stands in their place. For a collector, ``send`` needs Langfuse's keys in the
-            environment.
-        media_threads: media that are sent at the same time, at most; default 2.
-        media_wait: seconds for which spans wait for their media, at most; default 15.
-        max_media_bytes: size of one of them, at most; default 50 MiB.
         mask: function of one text that is applied to every text of a span before it leaves.
+        delivery: ``spool_path=`` and ``media=`` and what belongs to them; see ``DeliverySettings``.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -90,33 +80,17 @@ class LangfuseOTLPExporter(NetworkExporter):
         max_request_bytes: int | None = None,
         dialect: str | None = None,
         dialect_only: bool = False,
-        spool_path: str | os.PathLike[str] | None = None,
-        spool_mode: str | None = None,
-        spool_after: float | None = None,
-        spool_max_bytes: int | None = None,
-        spool_max_age: float | None = None,
-        media: str | os.PathLike[str] | bool | None = None,
-        media_threads: int | None = None,
-        media_wait: float | None = None,
-        max_media_bytes: int | None = None,
         mask: Mask | None = None,
+        **delivery: Unpack[DeliverySettings],
     ) -> None:
-        config = Config.from_env(
+        config = config_of(
+            delivery,
             public_key=public_key,
             secret_key=secret_key,
             base_url=base_url,
             timeout=timeout,
             compression=compression,
             max_request_bytes=max_request_bytes,
-            spool_path=spool_path,
-            spool_mode=spool_mode,
-            spool_after=spool_after,
-            spool_max_bytes=spool_max_bytes,
-            spool_max_age=spool_max_age,
-            media=media,
-            media_threads=media_threads,
-            media_wait=media_wait,
-            max_media_bytes=max_media_bytes,
             certificate_file=certificate_file,
             client_certificate_file=client_certificate_file,
             client_key_file=client_key_file,
@@ -146,7 +120,14 @@ class LangfuseOTLPExporter(NetworkExporter):
 
     @classmethod
     def for_collector(
-        cls, environ: Mapping[str, str] | None = None, *, max_request_bytes: int | None = None, mask: Mask | None = None
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        max_request_bytes: int | None = None,
+        dialect: str | None = None,
+        dialect_only: bool = False,
+        mask: Mask | None = None,
+        **delivery: Unpack[DeliverySettings],
     ) -> LangfuseOTLPExporter:
         """An exporter to the collector that ``OTEL_EXPORTER_OTLP_*`` name, by OpenTelemetry's rules.
 
@@ -157,8 +138,11 @@ class LangfuseOTLPExporter(NetworkExporter):
 
         Args:
             environ: variable -> text; by default the process's environment.
-            max_request_bytes: as above.
-            mask: as above.
+            max_request_bytes: as above, like the others.
+            dialect: None leaves spans as they are.
+            dialect_only: whether it takes the place of the spans' own attributes.
+            mask: function of one text.
+            delivery: see ``DeliverySettings``.
 
         Raises:
             ConfigError: a variable cannot work.
@@ -174,7 +158,10 @@ class LangfuseOTLPExporter(NetworkExporter):
             client_certificate_file=found.client_certificate_file,
             client_key_file=found.client_key_file,
             max_request_bytes=max_request_bytes,
+            dialect=dialect,
+            dialect_only=dialect_only,
             mask=mask,
+            **delivery,
         )
 
     @property

@@ -70,7 +70,7 @@ class SqliteExporter(LangfuseExporter):
             sending.dropped(drop)
         attempt = 0
         while (error := self._write(translated)) is not None:
-            if not error.retryable or not sending.wait(backoff_s(attempt, random.random())):
+            if not error.retryable or not sending.wait(backoff_s(attempt, random.SystemRandom().random())):
                 sending.dropped(Drop(DropReason.SEND_FAILED, len(translated), one_line(str(error))))
                 return
             attempt += 1

@@ -230,7 +230,7 @@ class _Kept:
         scores = masked(sending.items, self._mask, self._ledger)
         attempt = 0
         while (error := self._write(scores)) is not None:
-            if not error.retryable or not sending.wait(backoff_s(attempt, random.random())):
+            if not error.retryable or not sending.wait(backoff_s(attempt, random.SystemRandom().random())):
                 sending.dropped(Drop(DropReason.SEND_FAILED, len(scores), one_line(str(error))))
                 return
             attempt += 1
