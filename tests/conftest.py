@@ -79,6 +79,12 @@ def recorder() -> Iterator[Recorder]:
     register()
 
 
+@pytest.fixture(autouse=True)
+def _notes_anew() -> None:
+    """What is said once a minute is said once a test."""
+    _origin.NOTES._reset()
+
+
 class OtlpSink(ThreadingHTTPServer):
     """A collector on loopback: takes everything at any path, reads it with OpenTelemetry's own messages and keeps the spans."""
 
