@@ -21,6 +21,7 @@ from otel_langfuse.conventions import (
     traceloop,
     vercel,
 )
+from otel_langfuse.conventions._corrections import TRACE_UPDATES
 from otel_langfuse.conventions._plan import Index
 from otel_langfuse.conventions._rule import Convention, Rule
 
@@ -56,5 +57,5 @@ def by_id() -> dict[str, Rule]:
 SERVER_INDEX = Index(SERVER_CONVENTIONS, precedence.SERVER)
 """The tables in the order of Langfuse's server, ready to plan spans with."""
 
-CORRECTED_INDEX = Index(CONVENTIONS, precedence.CORRECTED, more_trace_updates=corrections.TRACE_UPDATES)
+CORRECTED_INDEX = Index(CONVENTIONS, precedence.CORRECTED, more_trace_updates=TRACE_UPDATES)
 """The same with our corrections."""

@@ -14,11 +14,11 @@ from otel_langfuse import attributes as key
 from otel_langfuse.conventions import CORRECTED_INDEX, by_id
 from otel_langfuse.conventions import _javascript as js
 from otel_langfuse.conventions._batch import RESPONSE_IDS
+from otel_langfuse.conventions._corrections import SCRUBBED, TRACE_UPDATES
 from otel_langfuse.conventions._openai import is_strict
 from otel_langfuse.conventions._plan import Plan, Step
 from otel_langfuse.conventions._repairs import MAX_TRACE_NAME
 from otel_langfuse.conventions._view import ResourceView, ScopeView, View
-from otel_langfuse.conventions.corrections import SCRUBBED, TRACE_UPDATES
 from otel_langfuse.model import Resource, Span
 from otel_langfuse.translate import translate_all
 

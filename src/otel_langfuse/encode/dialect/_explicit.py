@@ -13,9 +13,10 @@ from typing import Any
 from otel_langfuse import attributes as key
 from otel_langfuse.conventions import CORRECTED_INDEX, SERVER_INDEX, by_id, precedence
 from otel_langfuse.conventions import _javascript as js
+from otel_langfuse.conventions._corrections import TRACE_UPDATES
 from otel_langfuse.conventions._tools import may_hold_tools
 from otel_langfuse.conventions._view import received
-from otel_langfuse.conventions.corrections import CONVENTION, TRACE_UPDATES
+from otel_langfuse.conventions.corrections import CONVENTION
 from otel_langfuse.model import Attributes, Observation, Span
 from otel_langfuse.translate import AGENT_OPERATIONS, UntranslatableError, translate
 

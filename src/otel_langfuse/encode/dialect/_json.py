@@ -8,6 +8,8 @@ import orjson
 
 from otel_langfuse.conventions import _javascript as js
 
+_BEGIN = ("{", "[")
+
 
 def to_json(value: Any) -> str:
     """JSON text. NaN is null; what is nested over 200 levels is cut; a lone surrogate is escaped."""
@@ -29,7 +31,7 @@ def object_json(value: Any) -> str | None:
 
 def parsed(value: Any) -> Any:
     """The list or object that a text holds as JSON; any other value as it is."""
-    if not isinstance(value, str) or value[:40].lstrip()[:1] not in ("{", "["):
+    if not isinstance(value, str) or (value[:1] not in _BEGIN and value[:40].lstrip()[:1] not in _BEGIN):
         return value
     try:
         found = orjson.loads(value)

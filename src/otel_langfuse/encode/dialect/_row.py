@@ -90,12 +90,14 @@ class Subject:
 
     def user_metadata(self) -> dict[str, Any]:
         """Metadata that the user gave, or that corrections note."""
+        if ORIGIN.issuperset(self.observation.metadata):  # nearly always
+            return {}
         return {name: value for name, value in self.observation.metadata.items() if name not in ORIGIN}
 
     def tools(self) -> list[Any]:
         """Tool definitions inside the input, if each has a name of its own; else none."""
         given = self.observation.input
-        if isinstance(given, str) and _TOOLS not in given:  # nearly always, and then it need not be parsed
+        if isinstance(given, str) and _INPUT not in self._parsed and _TOOLS not in given:  # then it need not be parsed
             return []
         given = self.parsed(_INPUT)
         tools = given.get("tools") if isinstance(given, dict) else None
@@ -142,9 +144,14 @@ def put(rows: Iterable[Row], subject: Subject) -> tuple[Written, set[str]]:
     given = subject.given
     written: Written = {}
     fields: set[str] = set()
+    asked: Callable[[Subject], bool] | None = None  # rows that stand together often have the same condition
+    is_allowed = True
     for field, key, read, _, _, beside, _ in rows:
-        if given is not None and (key in given or (beside is not None and not beside(subject))):
-            continue
+        if given is not None:
+            if beside is not asked:
+                asked, is_allowed = beside, beside is None or beside(subject)
+            if not is_allowed or key in given:
+                continue
         value = read(subject)
         if value is None:
             continue

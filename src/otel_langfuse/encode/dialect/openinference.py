@@ -128,6 +128,8 @@ def _provider(place: int) -> Callable[[Subject], str | None]:
 
 def _parameters(subject: Subject) -> str | None:
     observation = subject.observation
+    if not observation.model_parameters:
+        return None
     if observation.type == "generation" and observation.model is None and "model" in observation.model_parameters:
         return None
     return object_json({name: value for name, value in observation.model_parameters.items() if value is not None})
