@@ -36,6 +36,7 @@ def outcome(scenario: Scenario, which: str, *, here: bool = False) -> Outcome:
     with tempfile.TemporaryDirectory() as folder, scenario.place() as site:
         plan = _with_spool(scenario.plan, str(Path(folder, "spool.db")))
         if here and plan.program in ("plain", "filter"):
+            site.begins(0)
             measured = perform(which, site.url, plan)
             return _judged(which, site, plan, [Run(measured, measured.ended)])
         runs: list[Run] = []
@@ -44,6 +45,7 @@ def outcome(scenario: Scenario, which: str, *, here: bool = False) -> Outcome:
             is_last = number == scenario.runs - 1
             # Whoever was killed is followed by one that ends by itself.
             program = "plain" if number and plan.program == "go_on" else plan.program
+            site.begins(number)
             this = plan._replace(first=first, program=program, flush_s=plan.flush_s if is_last else None)
             runs.append(_run(which, site, this, is_gevent=scenario.needs == "gevent"))
         return _judged(which, site, plan, runs)

@@ -54,7 +54,7 @@ QUICK_FLUSHES: dict[str, Any] = {
 NAMED = (
     Scenario(
         "10 minutes of outage, 100,000 spans, a restart (60 times as fast: 10 s)",
-        sites.down_for(10.0),
+        sites.down_for(5.0, of_run=1),
         Plan(
             spans=50_000,
             spread_s=3.0,
@@ -121,7 +121,7 @@ NAMED = (
     ),
     Scenario(
         "SIGKILL in an outage, with write-ahead",
-        sites.down_for(5.0),
+        sites.down_for(2.0, of_run=1),
         Plan(program="go_on", exporter={"spool_path": "SPOOL", "spool_mode": "always"}, flush_s=20.0, **QUICK_FLUSHES),
         f"lost is at most what ended in the last interval, {INTERVAL_S} s (here {INTERVAL_S + WRITING_S} s)",
         lambda o: not o.unaccounted,

@@ -23,11 +23,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class Site(NamedTuple):
-    """``names`` of the spans that arrived where they should, ``requests`` that came anywhere here."""
+    """``names`` of the spans that arrived where they should, ``requests`` that came anywhere here.
+
+    ``begins`` is told the number of each process before it starts.
+    """
 
     url: str
     names: Callable[[], list[str]]
     requests: Callable[[], int]
+    begins: Callable[[int], object] = lambda _: None
 
 
 Place = Callable[[], AbstractContextManager[Site]]
@@ -90,13 +94,18 @@ def never_accepts() -> Iterator[Site]:
         yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces", list, lambda: 0)
 
 
-def down_for(seconds: float, *script: Step) -> Place:
-    """Nobody listens, for so long after the first span could have come; then a server does."""
+def down_for(seconds: float, *script: Step, of_run: int = 0) -> Place:
+    """Nobody listens, until so many seconds after the process of that number began; then a server does."""
 
     @contextmanager
     def place() -> Iterator[Site]:
-        with Server(*script, listens=False) as server, later(seconds, server.listen):
-            yield Site(f"{server.url}/v1/traces", lambda: server.names, lambda: len(server.received))
+        with Server(*script, listens=False) as server, ExitStack() as stack:
+
+            def begins(number: int) -> None:
+                if number == of_run:
+                    stack.enter_context(later(seconds, server.listen))
+
+            yield Site(f"{server.url}/v1/traces", lambda: server.names, lambda: len(server.received), begins)
 
     return place
 

@@ -18,9 +18,8 @@ from application import OURS, STOCK, Measured
 from promises import ROWS, Outcome, Scenario
 from running import Row, outcome
 from scenarios import SCENARIOS
-from suite import as_text
+from suite import FORGIVEN_S, as_text, is_late_only
 
-FORGIVEN_S = 1.0
 QUICK = [scenario for scenario in SCENARIOS if scenario.quick]
 SDK = tuple(int(part) for part in importlib.metadata.version("opentelemetry-sdk").split(".")[:2])
 STOCK_HAS_A_DEADLINE = SDK >= (1, 35)
@@ -91,6 +90,14 @@ def test_a_broken_promise_is_seen(bad: dict[str, object]) -> None:
     assert not ANY._replace(holds=lambda _: False).kept_by(GOOD)
     assert "! " in as_text([Row(ANY, GOOD._replace(**bad), None)])
     assert "! " not in as_text([Row(ANY, GOOD, None)])
+
+
+def test_only_what_is_late_by_a_moment_is_run_again() -> None:
+    late = GOOD._replace(measured=Measured(ended=20, longest_end_s=0.6))
+    assert is_late_only(Row(ANY, late, None))
+    assert not is_late_only(Row(ANY, GOOD, None))
+    assert not is_late_only(Row(ANY, late._replace(delivered=14), None))
+    assert not is_late_only(Row(ANY, late.forgiven(-2.0), None))
 
 
 def test_the_results_are_those_of_these_scenarios() -> None:
