@@ -20,7 +20,6 @@ from .errors import ConfigError
 from .exporters import entry_points, missing_keys
 from .model import Stats
 from .pipeline import sample
-from .pipeline.mask import checked
 from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
 from .tracing import register
 
@@ -57,10 +56,10 @@ class Client:
             if self._scores is None:
                 from .scores import Scores  # noqa: PLC0415 - who gives no scores need not load what encodes them
 
-                config, mask = self._config, self._functions.get("mask")
+                config = self._config
                 self._scores = Scores(
                     config,
-                    mask=None if mask is None else checked(mask),
+                    mask=self._processor.masking,
                     keeps=None if config.sample_rate >= 1.0 else _keeps(sample.bound(config.sample_rate)),
                     debug=config.debug,
                 )

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import ConfigError
+from .model import MASK_PRESETS
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -148,6 +149,13 @@ def _environment(value: Any) -> str:
     return value
 
 
+def _presets(value: Any) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in (value.split(",") if isinstance(value, str) else value))
+    if not set(names) <= set(MASK_PRESETS):
+        raise ValueError
+    return names
+
+
 def web_url(value: Any) -> str:
     """Checks an http(s) URL without credentials, query or fragment, and returns it without a slash at its end.
 
@@ -248,6 +256,31 @@ class Config:
         "Release of the application; by default the commit that the platform or CI service names.",
         *_RELEASE_VARIABLES,
         argument="release",
+    )
+    mask: tuple[str, ...] = _setting(
+        (),
+        _presets,
+        "secrets, pii, content, several with commas; in code also functions and rules",
+        "What is masked before anything leaves. What the variable names is masked whatever the code says.",
+        "LANGFUSE_MASK",
+        argument="mask",
+    )
+    mask_secrets: bool = _setting(
+        True,
+        _truth,
+        "true or false",
+        "Keys, tokens and passwords are masked although `mask` does not name `secrets`.",
+        "LANGFUSE_MASK_SECRETS",
+        argument="mask_secrets",
+    )
+    mask_timeout_s: float = _setting(
+        5.0,
+        _real(0.001, 3600.0),
+        "a number from 0.001 to 3600 (seconds)",
+        "Longest time that a function in `mask` takes for one value, which is then sent as `<masked: mask failed>`.",
+        "LANGFUSE_MASK_TIMEOUT",
+        argument="mask_timeout",
+        unit="s",
     )
     sample_rate: float = _setting(
         1.0,
@@ -564,7 +597,7 @@ def _checked(setting: Setting, name: str, value: Any, factor: float) -> Any:
 
 
 def _default_text(setting: Setting, default: Any) -> str:
-    if default is None:
+    if default is None or default == ():
         return ""
     if setting.unit == "bytes" and default % MIB == 0:
         return f"{default // MIB} MiB"

@@ -22,10 +22,11 @@ from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
 from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
 from .errors import ConfigError, DropReason
 from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures, prepared
+from .masks import masking_for
 from .model import Stats
 from .pipeline import filter as span_filter
-from .pipeline import mask as masking
 from .pipeline import sample
+from .pipeline.mask import Mask, Masking
 from .prepare import ready
 from .propagation import is_late, propagated_attributes, set_attributes, stamped
 from .spans import from_sdk, to_sdk
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 SPAN_BYTES: Final = 512
 """What a span counts for beside its texts."""
 
-FUNCTIONS: Final = ("mask", "should_export_span")
+FUNCTIONS: Final = ("mask", "mask_otel_spans", "should_export_span")
 """Settings of a processor that are no values: they come from no variable, and no table of them can be written."""
 
 _SMALL: Final = frozenset({int, float, bool, type(None)})
@@ -55,7 +56,10 @@ class ProcessorSettings(TypedDict, total=False):
     base_url: str | None
     environment: str | None
     release: str | None
-    mask: masking.Mask | None
+    mask: Mask | None
+    mask_secrets: bool | None
+    mask_timeout: float | None
+    mask_otel_spans: Callable[..., Any] | None
     sample_rate: float | None
     should_export_span: span_filter.Predicate | None
     flush_at: int | None
@@ -84,7 +88,7 @@ class ProcessorSettings(TypedDict, total=False):
 class LangfuseSpanProcessor(SpanProcessor):
     """Sends finished spans through an exporter, masked, sampled and filtered for this destination only.
 
-    Every argument but ``exporter``, ``mask`` and ``should_export_span`` may come from the environment instead; see
+    Every argument but ``exporter`` and functions may come from the environment instead; see
     ``config.settings_table()``. What is given here wins.
 
     Args:
@@ -95,7 +99,14 @@ class LangfuseSpanProcessor(SpanProcessor):
         base_url: ``http(s)://...`` or ``sqlite:///path.db``.
         environment: set on every span that names none.
         release: set on every span that names none.
-        mask: function of one text, ``mask(data)`` or ``mask(data=...)``; applied on the worker to every text of a span.
+        mask: what is masked, on the worker, before anything leaves: a function of one value, ``mask(data)`` or
+            ``mask(data=...)``, called with every text of a span (parsed, where it holds a JSON object or array) for what may
+            leave; a ``MaskRule``; the name of a preset, ``secrets``, ``pii`` or ``content``; or a list of such. See
+            ``pipeline.mask``. What ``LANGFUSE_MASK`` names is masked, too.
+        mask_secrets: whether keys, tokens and passwords are masked although ``mask`` does not name ``secrets``; default True.
+        mask_timeout: seconds that a function in ``mask`` takes for one value, at most; default 5.
+        mask_otel_spans: function of a batch of spans, as the official SDK has it: called with
+            ``params=MaskOtelSpansParams(...)``, answers with changes of attributes.
         sample_rate: share of traces that are sent, 0.0 to 1.0.
         should_export_span: function of a finished span (``ReadableSpan``), called on the thread that ended it; False, or an
             exception, drops the span.
@@ -132,7 +143,7 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def __init__(self, exporter: SpanExporter | None = None, **settings: Unpack[ProcessorSettings]) -> None:
         values: dict[str, Any] = dict(settings)
-        mask, should_export_span = (values.pop(name, None) for name in FUNCTIONS)
+        mask, mask_otel_spans, should_export_span = (values.pop(name, None) for name in FUNCTIONS)
         config = Config.from_env(**values)
         if should_export_span is not None and not callable(should_export_span):
             raise ConfigError(f"should_export_span={type(should_export_span).__name__}: expected a function of a span")
@@ -142,7 +153,11 @@ class LangfuseSpanProcessor(SpanProcessor):
             raise ConfigError("spool_...=...: expected at the exporter, which is what sends")
         if isinstance(exporter, LangfuseExporter) and any(values.get(name) is not None for name in MEDIA_SETTINGS):
             raise ConfigError("media...=...: expected at the exporter")
-        given = None if mask is None else masking.checked(mask)
+        has_own_mask = mask is not None or mask_otel_spans is not None
+        if has_own_mask and isinstance(exporter, LangfuseExporter) and exporter.has_own_mask:
+            raise ConfigError("mask=...: expected either at the processor or at its exporter, not at both")
+        of_exporter = exporter.mask if isinstance(exporter, LangfuseExporter) and exporter.has_own_mask else None
+        self._masking = of_exporter or masking_for(config, mask, mask_otel_spans)
         self._predicate = should_export_span
         self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
         self._static = {
@@ -160,9 +175,10 @@ class LangfuseSpanProcessor(SpanProcessor):
         self._media: MediaWay | None = None
         if self._exporter is not None:
             self._component = _component(self._exporter, self._account)
-            self._batch = self._new_batch(self._exporter, given, config)
+            self._batch = self._new_batch(self._exporter, config)
 
-    def _new_batch(self, exporter: SpanExporter, mask: Callable[[str], Any] | None, config: Config) -> Batch[_Ended]:
+    def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[_Ended]:
+        mask = self._masking
         ours = _Ours(exporter, mask, self._ledger, self._component) if isinstance(exporter, LangfuseExporter) else None
         if isinstance(exporter, LangfuseExporter):
             self._media = exporter.media
@@ -270,6 +286,11 @@ class LangfuseSpanProcessor(SpanProcessor):
         return exporter.project if isinstance(exporter, LangfuseExporter) else exporter
 
     @property
+    def masking(self) -> Masking | None:
+        """What is masked, for what goes to the same destination without being on a span: scores, prompts."""
+        return self._masking
+
+    @property
     def is_shut_down(self) -> bool:
         """Whether ``shutdown`` was called; spans that end now are counted as ``after_shutdown``."""
         return self._batch is not None and self._batch.closed
@@ -358,13 +379,9 @@ def _held_bytes(value: Any) -> int:
 class _Ours:
     """Behind the queue: one of our exporters, which takes our ``Span``s."""
 
-    def __init__(
-        self, exporter: LangfuseExporter, mask: Callable[[str], Any] | None, ledger: Ledger, component: meters.Component
-    ) -> None:
-        if mask is not None and exporter.mask is not None:
-            raise ConfigError("mask=...: expected either at the processor or at its exporter, not at both")
+    def __init__(self, exporter: LangfuseExporter, mask: Masking | None, ledger: Ledger, component: meters.Component) -> None:
         self._exporter = exporter
-        self._mask = mask or exporter.mask
+        self._mask = mask
         self._ledger = ledger
         self._component = component
         self._preparing: set[int] = set()
@@ -414,7 +431,7 @@ class _Foreign:
     def __init__(
         self,
         exporter: SpanExporter,
-        mask: Callable[[str], Any] | None,
+        mask: Masking | None,
         media: MediaWay | None,
         ledger: Ledger,
         component: meters.Component,

@@ -56,8 +56,9 @@ class LangfuseOTLPExporter(NetworkExporter):
             that the collector sees what they mean. By default a collector gets spans as they are, and Langfuse our corrections
             alone, as ``langfuse.*`` attributes.
         dialect_only: instead of their own attributes for the same things, not beside them.
-        mask: function of one text that is applied to every text of a span before it leaves.
-        delivery: ``spool_path=`` and ``media=`` and what belongs to them; see ``DeliverySettings``.
+        mask: what is masked before anything leaves, where no processor of ours stands before this; see
+            ``LangfuseSpanProcessor``.
+        delivery: ``spool_path=``, ``media=`` and ``mask_secrets=``, and what belongs to them; see ``DeliverySettings``.
 
     Raises:
         ConfigError: a setting cannot work.
