@@ -20,8 +20,10 @@ from .model import MASK_PRESETS
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 DEFAULT_BASE_URL: Final = "https://cloud.langfuse.com"
-ENVIRONMENT_PATTERN: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+_ENVIRONMENT: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 """What Langfuse accepts as a tracing environment (api.md 2.6)."""
+
+ENVIRONMENT_EXPECTED: Final = "1 to 40 of a-z 0-9 - _, not starting with langfuse"
 
 SPOOL_SETTINGS: Final = ("spool_path", "spool_mode", "spool_after", "spool_max_bytes", "spool_max_age")
 MEDIA_SETTINGS: Final = ("media", "media_threads", "media_wait", "max_media_bytes")
@@ -143,8 +145,13 @@ def _media(value: Any) -> str | None:
     return None if _truth(text) else "off"
 
 
-def _environment(value: Any) -> str:
-    if not isinstance(value, str) or not ENVIRONMENT_PATTERN.fullmatch(value):
+def checked_environment(value: Any) -> str:
+    """The one rule for what may be an environment, at every door: settings, ``propagate_attributes``, baggage, trace updates.
+
+    Raises:
+        ValueError: Langfuse would not take it, or would store another one.
+    """
+    if not isinstance(value, str) or not _ENVIRONMENT.fullmatch(value):
         raise ValueError
     return value
 
@@ -243,8 +250,8 @@ class Config:
     )
     environment: str | None = _setting(
         None,
-        _environment,
-        "1 to 40 of a-z 0-9 - _, not starting with langfuse",
+        checked_environment,
+        ENVIRONMENT_EXPECTED,
         "Langfuse environment of every span that names none itself.",
         "LANGFUSE_TRACING_ENVIRONMENT",
         argument="environment",
@@ -510,6 +517,15 @@ class Config:
         "LANGFUSE_MAX_MEDIA_BYTES",
         argument="max_media_bytes",
         unit="bytes",
+    )
+    trust_baggage: bool = _setting(
+        False,
+        _truth,
+        "true or false",
+        "true: user, session, tags and the like are also taken from incoming baggage, so from whoever calls; only where a "
+        "gateway strips it.",
+        "LANGFUSE_TRUST_BAGGAGE",
+        argument="trust_baggage",
     )
     enabled: bool = _setting(
         True,

@@ -42,6 +42,9 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         config: what else it says of masking; by default what the environment says.
     """
 
+    public_key = ""
+    """Of the Langfuse project that it sends to; empty for every other destination."""
+
     def __init__(
         self,
         *,

@@ -75,6 +75,7 @@ class LangfuseIngestionExporter(NetworkExporter):
         if sqlite_path(config.base_url) is not None:
             raise ConfigError(f"base_url={config.base_url!r}: expected http(s)://... for the ingestion API")
         missing = missing_keys(config)
+        self.public_key = config.public_key or ""
         credentials = {} if missing else basic_authorization(str(config.public_key), str(config.secret_key))
         limit = min(config.max_request_bytes, MAX_INGESTION_BYTES)
         target = Target("ingestion", config.base_url + INGESTION_PATH, langfuse_headers(config), limit, "none")

@@ -181,6 +181,7 @@ class LangfuseOTLPExporter(NetworkExporter):
                 "with endpoint="
             )
         missing = missing_keys(config)
+        self.public_key = config.public_key or ""
         credentials = {} if missing else basic_authorization(str(config.public_key), str(config.secret_key))
         headers = {**langfuse_headers(config), "x-langfuse-ingestion-version": INGESTION_VERSION}
         target = _target(config.base_url + OTLP_PATH, headers, config, protocol, {**(wording or {}), "corrections": True})
