@@ -5,6 +5,7 @@
 #   make check-oldest   the tests on the oldest OpenTelemetry that is supported
 #   make processes      spans survive gunicorn, Celery, uvicorn and gevent (a minute)
 #   make faults         what goes wrong between here and a server, beside the stock SDK; ONLY=... for some (six minutes)
+#   make pyright        the second type checker reads what users would write (mypy does so in `make check`)
 #   make bench          what it costs, beside what others cost (minutes); bench-quick: under a minute
 #   make capture        records the spans of FAMILY=... anew and shows what changed; without FAMILY: which there are
 #   make backends       the tests against a real Phoenix, which is half a gigabyte
@@ -25,7 +26,7 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
 PARALLEL      := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := check
-.PHONY: check check-oldest processes faults demo bench bench-quick capture backends fix clean
+.PHONY: check check-oldest processes faults pyright demo bench bench-quick capture backends fix clean
 
 check: .venv/.has-dev
 	.venv/bin/ruff format --check --quiet
@@ -42,6 +43,9 @@ processes: .venv-processes/.has-processes
 
 faults: .venv-processes/.has-processes .nginx/.tried
 	@PYTHONPATH=tests:. .venv-processes/bin/python tests/delivery $(ONLY)
+
+pyright: .venv/.has-dev .venv-pyright/.has-pyright
+	.venv-pyright/bin/pyright --pythonpath .venv/bin/python --project tests/typing
 
 demo: .venv/.has-demo
 	@.venv/bin/otel-langfuse demo
@@ -64,7 +68,7 @@ fix: .venv/.has-dev
 	.venv/bin/ruff check --fix
 
 clean:
-	rm -rf .venv .venv-oldest .venv-capture .venv-phoenix .venv-processes .venv-peers .nginx dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-capture .venv-pyright .venv-phoenix .venv-processes .venv-peers .nginx dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests examples benchmarks conformance -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- environments: .has-EXTRA says that the package, editable, and what that extra needs are there --------------------------
@@ -84,6 +88,10 @@ clean:
 
 .venv-processes/.has-processes: pyproject.toml
 	$(call environment,.venv-processes,$(PYTHON),-e '.[processes]')
+	@touch $@
+
+.venv-pyright/.has-pyright: Makefile
+	$(call environment,.venv-pyright,$(PYTHON),'pyright[nodejs]>=1.1.400')
 	@touch $@
 
 .venv-phoenix/.has-phoenix: Makefile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import meaning, measure, run, subjects, through, whole, workloads
+from benchmarks import caller, meaning, measure, run, subjects, through, whole, workloads
 
 
 def test_w1_is_traces_of_five_with_2_kb_in_and_1_kb_out() -> None:
@@ -77,3 +78,10 @@ def test_a_bar_is_a_share_or_microseconds() -> None:
     assert meaning.Subject(int, share=0.5).verdict(1.0, 0.51) == "0.50, MISSED"
     assert meaning.Subject(int, us=5.0).verdict(5.1, 0.1) == "5.0 us, MISSED"
     assert meaning.Subject(int).verdict(1.0, 1.0) == "-"
+
+
+@pytest.mark.parametrize("subject", [name for name in caller.SUBJECTS if not name.startswith("langfuse")])
+def test_every_way_to_call_a_small_function_runs(subject: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.caller", subject, str(caller.BURST)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=measure.ENVIRON, cwd=measure.ROOT, timeout=60)
+    assert float(done.stdout) > 0

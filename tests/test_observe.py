@@ -437,6 +437,7 @@ class Named:
 def test_self_is_left_out_whatever_its_name(recorder: Recorder) -> None:
     assert recorded(recorder, lambda: Named().other_name(1)) == {"n": 1}
     assert recorded(recorder, lambda: Named.static("me", 1)) == {"self": "me", "n": 1}
+    assert recorded(recorder, lambda: Named.static(Named(), 1)) == {"self": "<test_observe.Named object>", "n": 1}  # type: ignore[arg-type]
     assert recorded(recorder, lambda: Named()(1)) == {"n": 1}
     assert recorded(recorder, lambda: Named().computed) is None
 
@@ -463,6 +464,17 @@ def test_capture_may_be_refused(recorder: Recorder) -> None:
         recorder.clear()
         DRIVE[kind](observe(capture_input=False, capture_output=False)(code)("well"))
         assert set(recorder.fields()) == {"type"}
+
+
+@pytest.mark.parametrize(("variable", "recorded"), [("false", False), ("0", False), ("False", False), ("true", True), ("", True)])
+def test_the_environment_may_refuse_what_the_decorator_does_not_say(
+    variable: str, recorded: bool, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGFUSE_OBSERVE_DECORATOR_IO_CAPTURE_ENABLED", variable)
+    observe(name="silent")(function)("well")
+    observe(name="asked", capture_input=True)(function)("well")
+    assert ("input" in recorder.fields("silent"), "output" in recorder.fields("silent")) == (recorded, recorded)
+    assert ("input" in recorder.fields("asked"), "output" in recorder.fields("asked")) == (True, recorded)
 
 
 def test_name_and_type_may_be_chosen(recorder: Recorder) -> None:
@@ -550,7 +562,7 @@ def test_a_callable_object_is_in_all_else_what_it_was(recorder: Recorder) -> Non
 
 def test_a_class_is_still_the_class(recorder: Recorder) -> None:
     class Service:
-        factory: Callable[[int], int] = abs
+        factory: Callable[[int], int] = staticmethod(lambda n: abs(n))  # noqa: PLW0108 - a field, not a method
         made = 0
 
         def __init__(self, n: int) -> None:
@@ -573,7 +585,7 @@ def test_a_class_is_still_the_class(recorder: Recorder) -> None:
     observed = observe(name="svc", as_type="agent")(Service)
     assert observed is Service
     service = observed(3)
-    assert (service.public(), service.computed, Service.Inner().call(), service.factory(-1)) == (3, 3, 1, 1)  # type: ignore[call-arg, arg-type]
+    assert (service.public(), service.computed, Service.Inner().call(), service.factory(-1)) == (3, 3, 1, 1)
     assert [span.name for span in recorder.spans] == ["svc.public"]
     assert recorder.fields()["type"] == "agent"
 

@@ -282,6 +282,24 @@ def test_neither_properties_nor_getattr_are_asked() -> None:
     assert text([Lazy()]) == '["<test_picture.Lazy object>"]'
 
 
+@dataclass
+class Row:
+    """As an ORM maps a dataclass: what was a field asks a database when it is read."""
+
+    n: int
+    rows: Any
+
+
+Row.rows = property(lambda self: Lazy().rows)  # type: ignore[assignment]
+
+
+def test_fields_are_read_where_they_are_stored() -> None:
+    loaded, not_loaded = Row.__new__(Row), Row.__new__(Row)
+    loaded.__dict__.update(n=1, rows=[2])
+    not_loaded.__dict__.update(n=1)
+    assert text([loaded, not_loaded]) == '[{"n":1,"rows":[2]},{"n":1}]'
+
+
 # -- bounds ------------------------------------------------------------------------------------------------------------------
 
 

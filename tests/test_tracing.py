@@ -26,6 +26,7 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, Sta
 import otel_langfuse
 from conftest import Recorder
 from otel_langfuse import (
+    LangfuseSpanProcessor,
     Observation,
     configure,
     create_event,
@@ -36,6 +37,7 @@ from otel_langfuse import (
     get_trace_url,
     observe,
     propagate_attributes,
+    set_current_trace_as_public,
     start_as_current_observation,
     start_observation,
     update_current_generation,
@@ -365,6 +367,13 @@ def test_a_handle_tells_its_trace(recorder: Recorder) -> None:
     assert (stored(recorder).trace.user_id, list(stored(recorder).trace.tags)) == ("17", [])
 
 
+def test_a_trace_is_made_public(recorder: Recorder) -> None:
+    with start_as_current_observation(name="one"):
+        set_current_trace_as_public()
+    start_observation("two").set_trace_as_public().end()
+    assert [stored(recorder, name).trace.public for name in ("one", "two")] == [True, True]
+
+
 def test_without_an_observation_there_is_nothing_to_tell(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         update_current_span(output=1)
@@ -378,9 +387,9 @@ def test_without_an_observation_there_is_nothing_to_tell(recorder: Recorder, cap
 
 def test_what_is_propagated_is_on_observations_and_their_own_word_wins(tmp_path: Any) -> None:
     recorder = Recorder()
-    client = configure(base_url=f"sqlite:///{tmp_path}/x.db", tracer_provider=recorder.provider)
+    client = configure(base_url=f"sqlite:///{tmp_path}/x.db", tracer_provider=recorder.provider, environment="prod")
     try:
-        with propagate_attributes(user_id="ada", version="1", tags=["t"], environment="prod"):
+        with propagate_attributes(user_id="ada", version="1", tags=["t"]):
             start_observation("one", version="2").end()
         found = stored(recorder)
         assert (found.trace.user_id, found.version, list(found.trace.tags), found.environment) == ("ada", "2", ["t"], "prod")
@@ -630,7 +639,7 @@ def test_spans_of_a_provider_that_is_not_the_sdks_are_used_as_the_api_has_it() -
             self.ended += 1
 
         def get_span_context(self) -> SpanContext:
-            return SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
+            return SpanContext(0xABCDEF << 64, 2, is_remote=False, trace_flags=TraceFlags(1))
 
         def set_attributes(self, attributes: Any) -> None:
             self.attributes.update(attributes)
@@ -802,10 +811,45 @@ def test_a_block_that_ends_in_another_context_than_it_began_in_is_no_trouble(
 def test_every_public_name_of_the_writing_side_is_at_the_front_door() -> None:
     from otel_langfuse import tracing  # noqa: PLC0415
 
-    internal = {"register", "begin_by", "ObservationType", "TraceContext"}
+    internal = {"register", "ObservationType", "TraceContext"}
     assert {name for name in tracing.__all__ if getattr(otel_langfuse, name, None) is not getattr(tracing, name)} <= internal
 
 
 def test_the_fields_are_those_of_the_tables() -> None:
     assert set(fields.OBSERVATION) == set(fields.ObservationFields.__annotations__)
     assert set(fields.TRACE) == set(fields.TraceUpdate.__annotations__)
+
+
+def test_no_span_gets_what_another_thread_propagates(tmp_path: Any) -> None:
+    """Between any two lines of ``on_start`` for one user, a span of another user starts."""
+    recorder = Recorder()
+    client = configure(base_url=f"sqlite:///{tmp_path}/x.db", tracer_provider=recorder.provider, environment="prod")
+    between = 0
+    with propagate_attributes(user_id="grace"):
+        other = otel_context.get_current()
+
+    def line(_: Any, event: str, __: Any) -> Any:
+        nonlocal between
+        sys.settrace(None)
+        token = otel_context.attach(other)
+        start_observation("other").end()
+        otel_context.detach(token)
+        between += 1
+        sys.settrace(call)
+        return line
+
+    def call(frame: Any, event: str, argument: Any) -> Any:
+        return line if frame.f_code is LangfuseSpanProcessor.on_start.__code__ else None
+
+    try:
+        with propagate_attributes(user_id="ada"):
+            sys.settrace(call)
+            start_observation("one").end()
+            sys.settrace(None)
+    finally:
+        sys.settrace(None)
+        register()
+        client.shutdown()
+    users = {(span.name, span.attributes["user.id"]) for span in recorder.spans}
+    assert users == {("one", "ada"), ("other", "grace")}
+    assert between >= 4

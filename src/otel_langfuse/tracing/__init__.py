@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._origin import begin_by, register
+from ._origin import register
 from .decorator import observe
 from .fields import ObservationFields, ObservationType, TraceUpdate
 from .ids import (
@@ -16,6 +16,7 @@ from .ids import (
 from .observation import (
     Observation,
     create_event,
+    set_current_trace_as_public,
     start_as_current_observation,
     start_observation,
     update_current_generation,
@@ -29,7 +30,6 @@ __all__ = [
     "ObservationType",
     "TraceContext",
     "TraceUpdate",
-    "begin_by",
     "create_event",
     "create_observation_id",
     "create_trace_id",
@@ -38,6 +38,7 @@ __all__ = [
     "get_trace_url",
     "observe",
     "register",
+    "set_current_trace_as_public",
     "start_as_current_observation",
     "start_observation",
     "update_current_generation",

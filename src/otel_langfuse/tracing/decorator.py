@@ -16,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 from otel_langfuse import attributes as names
 from otel_langfuse import picture
+from otel_langfuse.config import observes_io
 from otel_langfuse.propagation import _detach as detach
 from otel_langfuse.propagation import set_attributes
 
@@ -75,15 +76,17 @@ def observe(
         func: what to observe; without it, a decorator.
         name: of the observations; by default the function's ``__name__``. For a class, what stands before the dot.
         as_type: of the observations; by default ``span``.
-        capture_input: False: arguments are not recorded.
-        capture_output: False: what is returned or yielded is not recorded.
+        capture_input: False: arguments are not recorded. None: as ``LANGFUSE_OBSERVE_DECORATOR_IO_CAPTURE_ENABLED`` says when
+            the function is decorated; by default they are.
+        capture_output: the same of what is returned or yielded.
         transform_to_string: the items of a stream (at most the first 10,000) -> the text to record of it; by default texts
             are joined, and everything else is a list.
 
     Raises:
         TypeError: it cannot be called. Nothing is raised later.
     """
-    choice = _Choice(name, as_type or "span", capture_input is not False, capture_output is not False, transform_to_string)
+    takes_input, takes_output = (observes_io() if asked is None else bool(asked) for asked in (capture_input, capture_output))
+    choice = _Choice(name, as_type or "span", takes_input, takes_output, transform_to_string)
     if func is None:
         return lambda function: cast("_F", _observed(function, choice))
     return cast("_F", _observed(func, choice))

@@ -90,6 +90,10 @@ class Observation:
         _update_trace(self._span, fields)
         return self
 
+    def set_trace_as_public(self) -> Self:
+        """Lets everybody who has its address look at the trace."""
+        return self.update_trace(public=True)
+
     def score(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
         """Scores this observation; see ``ScoreFields``.
 
@@ -140,6 +144,9 @@ class Observation:
         return set_span_in_context(self._span)
 
 
+_NOT_RECORDED: Final = Observation(INVALID_SPAN)
+
+
 class start_as_current_observation:  # noqa: N801 - called like a function, as contextlib.suppress is
     """An observation for a ``with`` block: it starts there under the current span, is the current span inside, and ends.
 
@@ -169,15 +176,19 @@ class start_as_current_observation:  # noqa: N801 - called like a function, as c
         self._end_on_exit = end_on_exit
         self._fields: Mapping[str, Any] = fields if trace_context is None else {**fields, "trace_context": trace_context}
         self._parent: Span | None = None
+        self._token: Token[Context] | None
 
     def __enter__(self) -> Observation:
+        if origin() is None:
+            self._token = None
+            return _NOT_RECORDED
         context = otel_context.get_current()
         if self._parent is not None:
             context = set_span_in_context(self._parent, context)
         span = self._span = begun(self._name, self._type, context, self._fields)
         # Not where nothing is recorded, nor where the span that is not sampled is current already.
         if span.is_recording() or (span is not INVALID_SPAN and span is not get_current_span()):
-            self._token: Token[Context] | None = otel_context.attach(within(span, context))
+            self._token = otel_context.attach(within(span, context))
         else:
             self._token = None
         return Observation(span)
@@ -253,6 +264,11 @@ def update_current_trace(**fields: Unpack[TraceUpdate]) -> None:
     span = _current("update_current_trace")
     if span is not None:
         _update_trace(span, fields)
+
+
+def set_current_trace_as_public() -> None:
+    """Lets everybody who has its address (``get_trace_url``) look at the current trace."""
+    update_current_trace(public=True)
 
 
 # -- spans -------------------------------------------------------------------------------------------------------------------
