@@ -293,7 +293,10 @@ def check_end(span: Any, fields: dict[str, Any], result: Any, kind: str) -> None
         assert "level" not in fields
         return
     said = f"{type(result).__name__}: {result}" if str(result) else type(result).__name__
-    assert fields["status_message"] == said
+    if isinstance(result, asyncio.CancelledError):  # on its way out, Python 3.10 takes its text away
+        assert fields["status_message"] in (said, "CancelledError: stop")
+    else:
+        assert fields["status_message"] == said
     if isinstance(result, Exception) and not isinstance(result, (StopIteration, StopAsyncIteration)):
         assert (fields["level"], span.status.status_code, span.status.description) == ("ERROR", StatusCode.ERROR, said)
         assert [event.name for event in span.events] == ["exception"], "once"
