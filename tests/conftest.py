@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.util._once import Once
 
 from langfuse_server import PUBLIC, SECRET, LangfuseServer
+from otel_langfuse import client as clients
 from otel_langfuse.classic import _client, _known
 from otel_langfuse.tracing import _origin, register
 
@@ -69,6 +70,14 @@ class Recorder:
 
     def clear(self) -> None:
         self.exporter.clear()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(clients, "_clients", {})
+    monkeypatch.setattr(clients, "_waiting", None)
+    yield
+    _origin.register()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from otel_langfuse import ConfigError, Langfuse, LangfuseOTLPExporter, ScoreError, get_client
+from otel_langfuse import ConfigError, Langfuse, LangfuseOTLPExporter, ScoreError, get_client, project
 from otel_langfuse.classic import Handle, _known, observation_id_of, trace_id_of
 from otel_langfuse.classic._ids import root_id_of
 from otel_langfuse.model import Observation
@@ -431,8 +431,13 @@ def test_auth_check_says_why_not(caplog: pytest.LogCaptureFixture) -> None:
     assert "SECRET" not in caplog.text
 
 
-def test_get_client_leads_to_the_last_one_or_that_of_a_key() -> None:
+def test_get_client_leads_to_that_of_a_key_and_where_several_could_be_meant_to_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with closed_port() as url:
         made = [Langfuse(key, "sk", url, tracer_provider=TracerProvider(shutdown_on_exit=False)) for key in ("pk-a", "pk-b")]
-        assert get_client() is made[1]
         assert get_client(public_key="pk-a") is made[0]
+        with project("pk-b"):
+            assert get_client() is made[1]
+        assert get_client() not in made
+        assert get_client().flush(1)

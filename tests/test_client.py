@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_langfuse
-from otel_langfuse import configure
+from otel_langfuse import ConfigError, configure
 from servers import Server
 
 KEYS = {"public_key": "pk-lf-1", "secret_key": "sk-lf-SECRET"}
@@ -38,7 +40,7 @@ def test_where_there_is_no_provider_it_makes_one() -> None:
             """
             import sys
             from opentelemetry import trace
-            from otel_langfuse import configure
+            from otel_langfuse import ConfigError, configure
             client = configure(base_url=sys.argv[1], public_key="pk", secret_key="sk")
             with trace.get_tracer("app").start_as_current_span("a"):
                 pass
@@ -61,7 +63,7 @@ def test_it_joins_the_provider_that_the_application_has_set_and_tracers_that_exi
             early = trace.get_tracer("early")
             provider = TracerProvider()
             trace.set_tracer_provider(provider)
-            from otel_langfuse import configure
+            from otel_langfuse import ConfigError, configure
             client = configure(base_url=sys.argv[1], public_key="pk", secret_key="sk")
             early.start_span("a").end()
             print(trace.get_tracer_provider() is provider)
@@ -78,7 +80,7 @@ def test_a_provider_that_is_not_the_sdks_gets_one_warning_and_raises_nothing() -
         class Foreign(trace.TracerProvider):
             def get_tracer(self, *args, **kwargs): return trace.NoOpTracer()
         trace.set_tracer_provider(Foreign())
-        from otel_langfuse import configure
+        from otel_langfuse import ConfigError, configure
         client = configure(base_url="http://127.0.0.1:1", public_key="pk", secret_key="sk")
         trace.get_tracer("t").start_span("a").end()
         print(client.flush(1), client.shutdown())
@@ -95,10 +97,6 @@ def test_twice_for_the_same_destination_is_once(caplog: pytest.LogCaptureFixture
         second = configure(base_url=server.url + "/", tracer_provider=provider, **KEYS)
         assert first is second
         assert not caplog.records
-        third = configure(base_url=server.url, tracer_provider=provider, sample_rate=0.5, mask=str.upper, **KEYS)
-        assert third is first
-        assert len(caplog.records) == 1
-        assert "these settings are ignored: mask, sample_rate" in caplog.text
         provider.get_tracer("t").start_span("a").end()
         assert first.flush(5)
         assert server.names == ["a"]
@@ -108,7 +106,7 @@ def test_twice_for_the_same_destination_is_once(caplog: pytest.LogCaptureFixture
 def test_two_destinations_get_each_span_once() -> None:
     with Server() as one, Server() as two:
         provider = TracerProvider(shutdown_on_exit=False)
-        clients = [configure(base_url=server.url, tracer_provider=provider, **KEYS) for server in (one, two)]
+        clients = [configure(base_url=server.url, tracer_provider=provider, default=True, **KEYS) for server in (one, two)]
         provider.get_tracer("t").start_span("a").end()
         assert all(client.flush(5) for client in clients)
         assert one.names == two.names == ["a"]
@@ -139,6 +137,162 @@ def test_after_shutdown_it_makes_a_new_one(by: str) -> None:
         assert second.flush(5)
         assert server.names == ["a"]
         second.shutdown()
+
+
+# -- settings that contradict each other -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def provider() -> Iterator[TracerProvider]:
+    made = TracerProvider(shutdown_on_exit=False)
+    yield made
+    made.shutdown()
+
+
+def test_other_settings_for_the_same_destination_are_an_error_that_names_both_places(provider: TracerProvider) -> None:
+    with Server() as server:
+        here = inspect.currentframe()
+        assert here is not None
+        first_line = here.f_lineno + 1
+        first = configure(base_url=server.url, tracer_provider=provider, flush_interval=2, **KEYS)
+        other = {"public_key": KEYS["public_key"], "secret_key": "sk-lf-OTHER", "base_url": server.url}
+        with pytest.raises(ConfigError) as raised:
+            configure(tracer_provider=provider, sample_rate=0.5, mask=str.upper, project="p", **other)
+        text = str(raised.value)
+        assert f"{__file__}:{first_line}" in text
+        assert f"{__file__}:{first_line + 3}" in text
+        assert "mask, project, secret_key, sample_rate, flush_interval" in text
+        assert "SECRET" not in text
+        assert "OTHER" not in text
+        provider.get_tracer("t").start_span("a").end()
+        assert first.flush(5)
+        assert server.names == ["a"], "the first one goes on"
+
+
+def test_no_settings_at_all_contradict_nothing(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server() as server:
+        for name, value in {**KEYS, "base_url": server.url}.items():
+            monkeypatch.setenv(f"LANGFUSE_{name.upper()}", value)
+        client = configure(tracer_provider=provider, mask=str.upper)
+        assert configure(tracer_provider=provider) is client
+        assert configure(tracer_provider=provider, mask=None) is client
+        with pytest.raises(ConfigError, match="other settings"):
+            configure(tracer_provider=provider, flush_at=3)
+
+
+def test_a_notebooks_cell_that_is_run_again_makes_the_same_mask(provider: TracerProvider) -> None:
+    def cell(word: str) -> Any:
+        return configure(InMemory, tracer_provider=provider, mask=lambda data: data.replace(word, "***"))
+
+    InMemory = InMemorySpanExporter()  # noqa: N806 - one exporter for both
+    assert cell("secret") is cell("secret")
+    with pytest.raises(ConfigError, match=": mask;"):
+        cell("other")
+
+
+def test_after_shutdown_other_settings_are_welcome_and_the_ended_processor_is_gone(
+    provider: TracerProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server() as server:
+        for number in range(1, 6):
+            client = configure(base_url=server.url, tracer_provider=provider, flush_at=number, **KEYS)
+            provider.get_tracer("t").start_span(f"span {number}").end()
+            assert client.shutdown(5)
+        assert sorted(server.names) == [f"span {number}" for number in range(1, 6)]
+        assert len(provider._active_span_processor._span_processors) == 1
+        assert not caplog.records, "no processor that has ended counts what the next one sends"
+
+
+def test_two_projects_of_one_server_cannot_have_one_name(provider: TracerProvider) -> None:
+    with Server() as server, Server() as another:
+        configure(base_url=server.url, tracer_provider=provider, project="a", public_key="pk-1", secret_key="sk")
+        with pytest.raises(
+            ConfigError, match=r"project='a': expected a name of its own at .*py:\d+; another project has it since .*py:\d+$"
+        ):
+            configure(base_url=server.url, tracer_provider=provider, project="a", public_key="pk-2", secret_key="sk")
+        configure(base_url=another.url, tracer_provider=provider, project="a", public_key="pk-2", secret_key="sk")
+
+
+# -- before anything is configured ---------------------------------------------------------------------------------------
+
+
+def test_what_an_import_asked_for_does_not_lock_in_defaults() -> None:
+    with Server() as server:
+        lines = run(
+            """
+            import os, sys
+            import otel_langfuse, otel_langfuse.client
+            early = otel_langfuse.client.find()  # while a module is imported
+            assert early.flush(1) and early.shutdown(1) and early.stats().started == 0 and not early.is_shut_down
+            from opentelemetry import trace
+            assert type(trace.get_tracer_provider()).__name__ == "ProxyTracerProvider", "nothing is set up yet"
+            client = otel_langfuse.configure(
+                base_url=sys.argv[1], public_key="pk", secret_key="sk", mask=lambda data: data.replace("TOPSECRET", "***")
+            )
+            assert client is early is otel_langfuse.client.find() is otel_langfuse.get_client().client
+            trace.get_tracer("t").start_span("TOPSECRET").end()
+            print(early.flush(5), early.stats().exported)
+            """,
+            server.url,
+        )
+        assert lines == ["True 1"]
+        assert server.names == ["***"]
+
+
+def test_what_an_import_has_used_gives_way_to_what_is_configured_also_with_another_key() -> None:
+    with Server() as server, Server() as first:
+        lines = run(
+            """
+            import os, sys
+            os.environ.update(LANGFUSE_PUBLIC_KEY="pk-env", LANGFUSE_SECRET_KEY="sk", LANGFUSE_BASE_URL=sys.argv[2])
+            import otel_langfuse, otel_langfuse.client
+            from opentelemetry import trace
+            early = otel_langfuse.client.find()
+            assert early.processor.route.names == {"pk-env"}
+            trace.get_tracer("t").start_span("before").end()
+            client = otel_langfuse.configure(base_url=sys.argv[1], public_key="pk", secret_key="sk", sample_rate=1.0)
+            assert client is early
+            trace.get_tracer("t").start_span("after").end()
+            joined = trace.get_tracer_provider()._active_span_processor._span_processors
+            print(early.flush(5), early.stats().exported, len(joined))
+            """,
+            server.url,
+            first.url,
+        )
+        assert lines == ["True 2 1"]
+        assert (first.names, server.names) == (["before"], ["after"])
+
+
+def test_a_wrong_environment_does_not_raise_out_of_what_is_used_before_configure() -> None:
+    lines = run("""
+        import os
+        os.environ["LANGFUSE_FLUSH_AT"] = "abc"
+        import otel_langfuse, otel_langfuse.client
+        client = otel_langfuse.client.find()
+        print(client.processor.sends, client.flush(1))
+        print(client.processor.sends, client.shutdown(1), client.stats().started)
+        try:
+            otel_langfuse.configure()
+        except otel_langfuse.ConfigError as error:
+            print(error)
+    """)
+    assert lines[:2] == ["False True", "False True 0"]
+    assert lines[2].startswith("LANGFUSE_FLUSH_AT='abc': expected")
+    assert [line for line in lines[3:] if "nothing is sent: LANGFUSE_FLUSH_AT='abc'" in line] == lines[3:]
+    assert len(lines) == 4
+
+
+def test_a_disabled_client_stands_in_nobodys_way(provider: TracerProvider) -> None:
+    with Server() as server:
+        disabled = configure(base_url=server.url, tracer_provider=provider, enabled=False, **KEYS)
+        provider.get_tracer("t").start_span("not recorded").end()
+        assert disabled.flush(1)
+        assert disabled.stats().started == 0
+        enabled = configure(base_url=server.url, tracer_provider=provider, mask=str.upper, **KEYS)
+        assert enabled is disabled, "the same handle works from now on"
+        provider.get_tracer("t").start_span("recorded").end()
+        assert enabled.flush(5)
+        assert server.names == ["RECORDED"]
 
 
 # -- the package's names -----------------------------------------------------------------------------------------------

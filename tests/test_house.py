@@ -42,6 +42,8 @@ PRIVATE_SLOTS = {
     "_active_span_processor": "the SDK's provider: whether the application added a processor of ours beside the agent's; without "
     "it, both send",
     "_span_processors": "the SDK's multi-processor: as above",
+    "_span_processor": "the SDK's span: tells providers apart, whose processors are to know of each other; without it, their "
+    "resources do",
     "_events": "the SDK's span: the public property copies, mostly nothing; without it, that one is read",
 }
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from otel_langfuse.media import LangfuseMedia, accepted_type, decoded, media_id_of, sha256_of, sniffed_type
 from otel_langfuse.model import Resource, Scope, Span, SpanEvent
+from otel_langfuse.pipeline.mask import masking
 from otel_langfuse.pipeline.media import Lifting, file_name, lift, marker, settled
 from otel_langfuse.pipeline.media._fields import field_of
 from otel_langfuse.pipeline.media._text import replaced
@@ -302,7 +303,7 @@ def test_references_that_would_lead_nowhere_become_markers_and_others_stay() -> 
 
 def test_the_mask_comes_first_and_what_it_removes_is_no_media() -> None:
     spans = [span({"input": f"data:image/png;base64,{b64(PNG)}", "output": f"data:audio/wav;base64,{b64(WAV)}"})]
-    (after,) = ready(spans, lambda text: "gone" if "image/png" in text else text, SEND).spans
+    (after,) = ready(spans, masking(lambda text: "gone" if "image/png" in text else text), SEND).spans
     assert after.attributes["input"] == "gone"
     assert [media.content for media in after.media] == [WAV]
 

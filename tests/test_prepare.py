@@ -6,6 +6,7 @@ import pytest
 
 from otel_langfuse import prepare
 from otel_langfuse.errors import DropReason
+from otel_langfuse.pipeline.mask import masking
 from otel_langfuse.prepare import Target, again, count_spans, ready, requests
 from otel_langfuse.spans import from_sdk
 from servers import sdk_spans
@@ -18,7 +19,7 @@ NOW = "2026-11-21T12:00:00.000Z"
 def test_without_a_mask_the_same_spans_are_ready() -> None:
     spans, _ = from_sdk(sdk_spans(["a"]))
     assert ready(spans, None).spans[0] is spans[0]
-    assert ready(spans, str.upper).spans[0].name == "A"
+    assert ready(spans, masking(str.upper)).spans[0].name == "A"
 
 
 def test_otlp_requests_carry_the_spans_as_they_are() -> None:

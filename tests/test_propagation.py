@@ -11,7 +11,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_langfuse import LangfuseSpanProcessor, propagate_attributes
+from otel_langfuse import LangfuseSpanProcessor, limits, propagate_attributes
 from otel_langfuse.propagation import propagated_attributes
 from servers import provider_with
 
@@ -28,6 +28,11 @@ class Spans:
     def __getitem__(self, name: str) -> dict[str, Any]:
         self.processor.force_flush()
         return next(dict(span.attributes or {}) for span in self.exporter.get_finished_spans() if span.name == name)
+
+
+@pytest.fixture(autouse=True)
+def warnings_of_others_do_not_count() -> None:
+    limits._NOTES._reset()
 
 
 @pytest.fixture

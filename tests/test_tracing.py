@@ -387,9 +387,9 @@ def test_without_an_observation_there_is_nothing_to_tell(recorder: Recorder, cap
 
 def test_what_is_propagated_is_on_observations_and_their_own_word_wins(tmp_path: Any) -> None:
     recorder = Recorder()
-    client = configure(base_url=f"sqlite:///{tmp_path}/x.db", tracer_provider=recorder.provider, environment="prod")
+    client = configure(base_url=f"sqlite:///{tmp_path}/x.db", tracer_provider=recorder.provider)
     try:
-        with propagate_attributes(user_id="ada", version="1", tags=["t"]):
+        with propagate_attributes(user_id="ada", version="1", tags=["t"], environment="prod"):
             start_observation("one", version="2").end()
         found = stored(recorder)
         assert (found.trace.user_id, found.version, list(found.trace.tags), found.environment) == ("ada", "2", ["t"], "prod")
@@ -811,7 +811,7 @@ def test_a_block_that_ends_in_another_context_than_it_began_in_is_no_trouble(
 def test_every_public_name_of_the_writing_side_is_at_the_front_door() -> None:
     from otel_langfuse import tracing  # noqa: PLC0415
 
-    internal = {"register", "ObservationType", "TraceContext"}
+    internal = {"register", "begin_by", "ObservationType", "TraceContext"}
     assert {name for name in tracing.__all__ if getattr(otel_langfuse, name, None) is not getattr(tracing, name)} <= internal
 
 

@@ -6,8 +6,10 @@ import contextlib
 import copy
 import json
 import time
+from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -127,6 +129,28 @@ def test_any_attribute_of_any_type_gives_an_observation_with_a_json_form(
     assert len(orjson.loads(encoded[0].body)["batch"]) == len(made)
     with contextlib.suppress(UntranslatableError):
         translate(given_span, corrections=False)
+
+
+SCHEMA = Path(__file__).parents[2] / "shared" / "langfuse" / "ingestion-event.schema.json"
+
+
+@pytest.mark.skipif(not SCHEMA.is_file(), reason="the server's schema is not here")
+def test_whatever_is_written_passes_the_servers_schema() -> None:
+    validator = jsonschema_rs.Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+    @given(
+        attributes_of_any_kind, attributes_of_any_kind, st.sampled_from(SCOPES), st.sampled_from(["exception", "gen_ai.choice"])
+    )
+    @settings(max_examples=250, deadline=None)
+    def passes(attributes: dict[str, Any], resource: dict[str, Any], scope: str, event: str) -> None:
+        given_span = span(attributes, resource=Resource(resource), scope=Scope(scope), events=(SpanEvent(event, 1, attributes),))
+        made, _ = requests([translate(given_span)], url="u", headers={}, max_request_bytes=10_000_000, now=NOW)
+        for written in orjson.loads(made[0].body)["batch"]:
+            assert [error.message for error in validator.iter_errors(written)] == []
+            body = written["body"]
+            assert (body.get("promptName") is None) == (body.get("promptVersion") is None)  # mapping.md 16
+
+    passes()
 
 
 def test_ten_megabytes_ten_thousand_keys_and_deep_json_take_bounded_time() -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .classic import Langfuse, get_client
+    from .classic import Langfuse, flush, get_client
     from .client import Client, configure
     from .config import Config
     from .errors import ApiError, ConfigError, DropReason, ScoreError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .media import LangfuseMedia
     from .model import Stats
     from .processor import LangfuseSpanProcessor
-    from .propagation import propagate_attributes
+    from .propagation import project, propagate_attributes
     from .tracing import (
         Observation,
         ObservationFields,
@@ -60,11 +60,13 @@ __all__ = [
     "create_event",
     "create_observation_id",
     "create_trace_id",
+    "flush",
     "get_client",
     "get_current_observation_id",
     "get_current_trace_id",
     "get_trace_url",
     "observe",
+    "project",
     "propagate_attributes",
     "set_current_trace_as_public",
     "start_as_current_observation",
@@ -100,6 +102,8 @@ _HOMES = {
     "get_current_trace_id": ".tracing",
     "get_trace_url": ".tracing",
     "observe": ".tracing",
+    "flush": ".classic",
+    "project": ".propagation",
     "propagate_attributes": ".propagation",
     "set_current_trace_as_public": ".tracing",
     "start_as_current_observation": ".tracing",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -20,9 +24,10 @@ from .errors import ConfigError
 from .exporters import entry_points, missing_keys
 from .model import Stats
 from .pipeline import sample
-from .pipeline.mask import checked
 from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
-from .tracing import register
+from .propagation import current_project, project_of
+from .stats import Ledger
+from .tracing import begin_by, register
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,25 +35,43 @@ if TYPE_CHECKING:
     from .scores import Scores
 
 _LOGGER: Final = logging.getLogger("otel_langfuse")
+_NOTES: Final = Ledger()
 _lock = threading.RLock()
 _clients: dict[Any, Client] = {}
+_waiting: Client | None = None  # what find() returned before anything was configured
+
+
+class _Call(NamedTuple):
+    """A call of ``configure``: what it was given, and where it stands in the application's code."""
+
+    exporter: SpanExporter | None
+    tracer_provider: Any
+    settings: ProcessorSettings
+    config: Config
+    functions: Mapping[str, Any]
+    place: str
+    is_implicit: bool  # nobody's code said these settings, so whoever does takes its place
 
 
 class Client:
-    """One destination of this process. Made by ``configure``, and safe to use on any thread."""
+    """One destination of this process. Made by ``configure`` and ``find``; safe to use on any thread.
 
-    def __init__(self, processor: LangfuseSpanProcessor, provider: Any, config: Config, functions: Mapping[str, Any]) -> None:
-        self._slot: _Slot | None = None  # only where the agent made it, and nobody's code has asked for it yet
-        self._processor = processor
-        self._provider = provider  # kept alive, so that no other one gets its id, which the registry goes by
-        self._config = config
-        self._functions = functions
+    One that ``find`` made before anything was configured joins the TracerProvider when its ``processor`` is first asked
+    for, with settings from the environment; ``configure`` takes its place, and it is then what that returns.
+    """
+
+    def __init__(self) -> None:
+        self._processors: tuple[LangfuseSpanProcessor, ...] = ()  # the last one gets the spans
+        self._slot = _Slot()
+        self._call: _Call | None = None
+        self._provider: Any = None  # kept alive, so that no other one gets its id, which the registry goes by
         self._scores: Scores | None = None
 
     @property
     def config(self) -> Config:
         """The settings that it was made with."""
-        return self._config
+        _start(self)
+        return Config(enabled=False) if self._call is None else self._call.config
 
     @property
     def scores(self) -> Scores:
@@ -57,14 +80,14 @@ class Client:
             if self._scores is None:
                 from .scores import Scores  # noqa: PLC0415 - who gives no scores need not load what encodes them
 
-                config, mask = self._config, self._functions.get("mask")
+                config = self.config
                 self._scores = Scores(
                     config,
-                    mask=None if mask is None else checked(mask),
+                    mask=self.processor.masking,
                     keeps=None if config.sample_rate >= 1.0 else _keeps(sample.bound(config.sample_rate)),
                     debug=config.debug,
                 )
-                if self._processor.is_shut_down:
+                if self.is_shut_down:
                     self._scores.shutdown(0)
             return self._scores
 
@@ -74,8 +97,10 @@ class Client:
 
     @property
     def processor(self) -> LangfuseSpanProcessor:
-        """The processor that was added to the TracerProvider."""
-        return self._processor
+        """The processor that gets the spans."""
+        if not self._processors:
+            _start(self)
+        return self._processors[-1]
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Sends everything that has ended, and all scores, and waits for them, at most ``timeout`` seconds; never raises.
@@ -86,24 +111,56 @@ class Client:
         deadline = time.monotonic() + timeout
         if self._scores is not None:
             self._scores.flush(0)  # begins; so that they share the time
-        flushed = self._processor.force_flush(int(timeout * 1000))
+        flushed = _flushed(self._processors, timeout)
         return (self._scores is None or self._scores.flush(max(deadline - time.monotonic(), 0.0))) and flushed
 
     def shutdown(self, timeout: float = 5.0) -> bool:
-        """Sends what can be sent within ``timeout`` seconds and ends the processor. ``configure`` then makes a new one."""
+        """Sends what can be sent within ``timeout`` seconds and ends the processor. ``configure`` then makes a new client."""
         deadline = time.monotonic() + timeout
         if self._scores is not None:
             self._scores.flush(0)
-        done = self._processor.shutdown(timeout * 1000)
-        return (self._scores is None or self._scores.shutdown(max(deadline - time.monotonic(), 0.0))) and done
+        done = [p.shutdown(max(deadline - time.monotonic(), 0.0) * 1000) for p in self._processors]
+        return (self._scores is None or self._scores.shutdown(max(deadline - time.monotonic(), 0.0))) and all(done)
 
     def stats(self) -> Stats:
         """What ended, what of it arrived, waits, or was dropped, by reason."""
-        return self._processor.stats()
+        return _summed([processor.stats() for processor in self._processors])
 
     def media_stats(self) -> Stats | None:
         """The same for images, sounds and documents that are sent apart from their spans; None where there are none to be."""
-        return self._processor.media_stats()
+        counted = [stats for processor in self._processors if (stats := processor.media_stats()) is not None]
+        return _summed(counted) if counted else None
+
+    def _put(self, processor: LangfuseSpanProcessor, call: _Call, provider: Any) -> None:
+        if self._scores is not None:  # what was given so far is sent as it was meant to be; the next goes where this one says
+            self._scores.flush(0)
+            self._scores = None
+        self._processors = (*self._processors, processor)
+        self._call, self._provider = call, provider
+        self._slot.put(processor, provider, call.place if call.is_implicit else "")
+
+    @property
+    def is_shut_down(self) -> bool:
+        """Whether ``shutdown`` was called, here or by the TracerProvider."""
+        return bool(self._processors) and self._processors[-1].is_shut_down
+
+
+def _summed(counted: list[Stats]) -> Stats:
+    if len(counted) == 1:
+        return counted[0]
+    dropped = Counter[str]()
+    for stats in counted:
+        dropped.update(stats.dropped)
+    started, exported, queued, spooled = (
+        sum(getattr(stats, name) for stats in counted) for name in ("started", "exported", "queued", "spooled")
+    )
+    return Stats(started, exported, queued, dict(dropped), spooled)
+
+
+def _flushed(processors: tuple[LangfuseSpanProcessor, ...], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    flushed = [p.force_flush(max(math.ceil((deadline - time.monotonic()) * 1000), 0)) for p in processors]
+    return all(flushed)
 
 
 def _keeps(bound: int) -> Callable[[str], bool]:
@@ -132,8 +189,10 @@ def configure(
 ) -> Client:
     """Adds a ``LangfuseSpanProcessor`` to the application's TracerProvider; where there is none, sets up one.
 
-    Called again for the same destination (server and public key, or the same exporter) on the same provider it changes
-    nothing and returns the same client, so that nothing is exported twice; other settings are then ignored, with a warning.
+    Called again for the same destination (server and public key, or the same exporter) on the same provider, with the same
+    settings or with none, it changes nothing and returns the same client. Other settings are an error: which of the two masks
+    would hold? To change them, shut the client down first. What ``get_client()`` or OpenTelemetry's agent set up from the
+    environment alone gives way to the first call of this.
 
     Args:
         exporter: see ``LangfuseSpanProcessor``.
@@ -145,46 +204,204 @@ def configure(
         The client. Where the provider is not the SDK's (ddtrace's, for instance) it is joined to nothing; a warning says so.
 
     Raises:
-        ConfigError: a setting cannot work.
+        ConfigError: a setting cannot work, or contradicts an earlier call; the message names both places.
     """
+    return _configured(_call(exporter, tracer_provider, settings, _place()))
+
+
+def find(project: str | None = None) -> Client:
+    """The client of a project, or of the current one. Never raises, and never makes one that a typing error names.
+
+    Args:
+        project: as given to ``configure(project=...)``, or the public key. None: the one that ``with project(...)`` names,
+            else the one made with ``default=True``, else the only one that sends, or that sends to a Langfuse project.
+
+    Returns:
+        The client. Where nothing is configured yet, one that ``configure`` will make its own; where there is no such project,
+        or several and none is the default, one that sends nothing, and a warning.
+    """
+    global _waiting  # noqa: PLW0603 - under the lock, like the registry
+    name = current_project() if project is None else project
+    with _lock:
+        known = [client for client in _clients.values() if not client.is_shut_down]
+        if name is None and not known:
+            if _waiting is None:
+                waiting = _waiting = Client()
+                begin_by(lambda: _start(waiting))
+            return _waiting
+        found = _named(known, name) if name is not None else _only(known)
+    if found is not None:
+        return found
+    why = "there are several clients, and none has default=True" if name is None else "there is no client of this name"
+    _NOTES.note(f"find {why}", f"{why}: check configure(), project() and public_key=; what was asked for sends nothing")
+    nobody = Client()
+    nobody._processors = (LangfuseSpanProcessor.off(),)  # noqa: SLF001 - our own
+    return nobody
+
+
+def _named(known: list[Client], name: str) -> Client | None:
+    return next((client for client in known if name in client.processor.route.names), None)
+
+
+def _only(known: list[Client]) -> Client | None:
+    """The one that is meant where no project is named: each of these tries says fewer of them, until one is left."""
+    sending = [client for client in known if client.processor.sends] or known
+    projects = [client for client in sending if client.processor.route.identity is not None]
+    defaults = [client for client in projects or sending if client.processor.route.is_default]
+    return next((few[0] for few in (defaults[:1], sending, projects) if len(few) == 1), None)
+
+
+def _score(name: str, value: float | str, **fields: Any) -> str | None:
+    """Gives a score, in the project of the span that it is for."""
+    span = fields.get("span")
+    return find(None if span is None else project_of(span)).score(name, value, **fields)
+
+
+def flush(timeout: float = 30.0) -> bool:
+    """``Client.flush`` of all clients at the same time, so that one whose destination is away costs the others nothing.
+
+    Returns:
+        True if every one of them has delivered everything within ``timeout`` seconds.
+    """
+    with _lock:
+        clients = list(_clients.values())
+    flushed: list[bool] = []
+    workers = [threading.Thread(target=lambda client=client: flushed.append(client.flush(timeout))) for client in clients[1:]]
+    try:
+        for worker in workers:
+            worker.start()
+    except RuntimeError:  # no thread can be started any more, at the end of the interpreter
+        return all([client.flush(timeout) for client in clients])  # noqa: C419 - each of them
+    flushed += [client.flush(timeout) for client in clients[:1]]
+    for worker in workers:
+        worker.join()
+    return all(flushed)
+
+
+# -- making them -----------------------------------------------------------------------------------------------------------
+
+
+def _call(
+    exporter: SpanExporter | None, tracer_provider: Any, settings: ProcessorSettings, place: str, *, is_implicit: bool = False
+) -> _Call:
     values: dict[str, Any] = dict(settings)
     functions = {name: values.pop(name, None) for name in FUNCTIONS}
-    config = Config.from_env(**values)
-    client = _configured(exporter, tracer_provider, config, functions, settings)
-    pages = config.base_url if sqlite_path(config.base_url) is None else None
-    register(provider=tracer_provider, base_url=pages, enabled=config.enabled, score=client.score)
-    return client
+    return _Call(exporter, tracer_provider, settings, Config.from_env(**values), functions, place, is_implicit)
 
 
-def _configured(
-    exporter: SpanExporter | None,
-    tracer_provider: Any,
-    config: Config,
-    functions: Mapping[str, Any],
-    settings: ProcessorSettings,
-    *,
-    by_agent: bool = False,
-) -> Client:
+def _place() -> str:
+    """File and line of the application's code that called us."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame = frame.f_back
+    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _configured(call: _Call) -> Client:
     with _lock:
-        provider = _provider(tracer_provider)
-        key = (id(provider), (config.base_url, config.public_key) if exporter is None else id(exporter))
-        client = _clients.get(key)
-        slot = None if client is None or client.processor.is_shut_down else client._slot  # noqa: SLF001 - our own
-        if client is not None and (slot is None or by_agent) and not client.processor.is_shut_down:
-            _warn_of_differences(client, config, functions)
-            return client
-        processor = LangfuseSpanProcessor(exporter, **settings)
-        client = _clients[key] = Client(processor, provider, config, functions)
-        if slot is not None:
-            slot.put(processor)
-        elif by_agent and hasattr(provider, "add_span_processor"):
-            client._slot = slot = _Slot(processor, provider)  # noqa: SLF001 - our own
-            provider.add_span_processor(slot)
-        elif hasattr(provider, "add_span_processor"):
-            provider.add_span_processor(processor)
-        if exporter is None and hasattr(provider, "add_span_processor"):
-            _replace_exporters(config)
+        provider = _provider(call.tracer_provider)
+        key = (id(provider), (call.config.base_url, call.config.public_key) if call.exporter is None else id(call.exporter))
+        known = _clients.get(key)
+        if known is not None and not known.is_shut_down and (call.is_implicit or not _gives_way(known)):
+            _refuse_differences(known, call)
+            return known
+        _refuse_same_name(call, key)
+        processor = LangfuseSpanProcessor(call.exporter, **call.settings)
+        client = known if known is not None and not known.is_shut_down else _take_over(call, key[0]) or Client()
+        if known is not None:
+            client._slot = known._slot  # noqa: SLF001 - our own
+        for other in [other for other, value in _clients.items() if value is client]:
+            del _clients[other]
+        _clients[key] = client
+        client._put(processor, call, provider)  # noqa: SLF001 - our own
+        _tell_tracing(call)
+        if call.exporter is None and hasattr(provider, "add_span_processor"):
+            _replace_exporters(call.config)
         return client
+
+
+def _tell_tracing(call: _Call) -> None:
+    """Where ``observe`` and its relatives record: with the provider of the latest call, unless every client is disabled."""
+    enabled = any(client._call is not None and client._call.config.enabled for client in _clients.values())  # noqa: SLF001
+    pages = call.config.base_url if sqlite_path(call.config.base_url) is None else None
+    register(provider=call.tracer_provider, base_url=pages, enabled=enabled, score=_score)
+
+
+def _start(client: Client) -> None:
+    """Joins a client that ``find`` made, now that it is used, with settings from the environment. Never raises."""
+    with _lock:
+        if client._processors:  # noqa: SLF001 - our own
+            return
+        try:
+            made = _configured(_call(None, None, {}, "LANGFUSE_PUBLIC_KEY", is_implicit=True))
+            if made is not client:  # another one was configured meanwhile
+                client._processors = made._processors  # noqa: SLF001 - our own
+        except ConfigError as error:
+            _LOGGER.error("otel-langfuse: nothing is sent: %s", error)  # noqa: TRY400 - it says all
+            client._processors = (LangfuseSpanProcessor.off(),)  # noqa: SLF001 - our own
+
+
+def _take_over(call: _Call, provider_id: int) -> Client | None:
+    """The client that nobody has configured so far, and that this call now does."""
+    global _waiting
+    if call.functions["project"] is not None and not call.functions["default"]:
+        return None  # one of several: not what who asks for no project in particular means
+    if _waiting is not None:
+        client, _waiting = _waiting, None
+        return client
+    if call.exporter is not None or call.is_implicit:
+        return None
+    on_it = (client for key, client in _clients.items() if key[0] == provider_id)
+    return next((client for client in on_it if _is_implicit(client) and not client.is_shut_down), None)
+
+
+def _is_implicit(client: Client) -> bool:
+    return client._call is None or client._call.is_implicit  # noqa: SLF001 - our own
+
+
+def _gives_way(client: Client) -> bool:
+    """Whether other settings may take its place: nobody chose them, or they send nothing."""
+    return _is_implicit(client) or not client.processor.sends
+
+
+def _refuse_differences(client: Client, call: _Call) -> None:
+    first = client._call  # noqa: SLF001 - our own
+    if first is None or call.is_implicit or not any(value is not None for value in call.settings.values()):
+        return
+    differ = [name for name, function in call.functions.items() if not _same(function, first.functions[name])]
+    differ += [
+        item.metadata["setting"].argument
+        for item in fields(call.config)
+        if getattr(first.config, item.name) != getattr(call.config, item.name)
+    ]
+    if differ:
+        raise ConfigError(
+            f"configure() at {call.place} has other settings than the one at {first.place} for the same destination: "
+            f"{', '.join(differ)}; expected the same, or none, or client.shutdown() before"
+        )
+
+
+def _refuse_same_name(call: _Call, key: Any) -> None:
+    """Two projects of one server under one name are a slip of the pen that would mix two tenants."""
+    name = call.functions["project"]
+    for other, client in _clients.items():
+        first = client._call  # noqa: SLF001 - our own
+        if name is None or other == key or first is None or other[0] != key[0] or client.is_shut_down:
+            continue
+        if first.functions["project"] == name and first.config.base_url == call.config.base_url:
+            raise ConfigError(
+                f"project={name!r}: expected a name of its own at {call.place}; another project has it since {first.place}"
+            )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two settings are the same; functions, if they do the same: a notebook's cell that is run again makes new ones."""
+    if one is other or one == other:
+        return True
+    if not (isinstance(one, FunctionType) and isinstance(other, FunctionType)):
+        return False
+    parts = ((f.__code__, f.__defaults__, f.__kwdefaults__, [c.cell_contents for c in f.__closure__ or ()]) for f in (one, other))
+    return next(parts) == next(parts)
 
 
 def _replace_exporters(config: Config) -> None:
@@ -203,53 +420,50 @@ def _provider(given: Any) -> Any:
     if given is None and isinstance(provider, trace.ProxyTracerProvider):  # nobody has set one
         trace.set_tracer_provider(TracerProvider())
         provider = trace.get_tracer_provider()
-    if not hasattr(provider, "add_span_processor"):
-        _LOGGER.warning(
-            "otel-langfuse: nothing is sent: the TracerProvider is %s, which takes no span processors; use OpenTelemetry's SDK, "
-            "or pass tracer_provider=",
-            f"{type(provider).__module__}.{type(provider).__name__}",
-        )
     return provider
 
 
-def _warn_of_differences(client: Client, config: Config, functions: Mapping[str, Any]) -> None:
-    old = client._config  # noqa: SLF001 - our own
-    differ = [name for name, function in functions.items() if function is not client._functions[name]]  # noqa: SLF001
-    differ += [item.name for item in fields(config) if getattr(old, item.name) != getattr(config, item.name)]
-    if differ:
-        _LOGGER.warning(
-            "otel-langfuse: configure() was called before for this destination; of this call these settings are ignored: %s",
-            ", ".join(differ),
-        )
-
-
-# -- OpenTelemetry's agent -----------------------------------------------------------------------------------------------------
-
-
 class _Slot(SpanProcessor):
-    """Where the agent's hook puts a processor: a provider lets go of none, and the application's own may mask.
+    """Where a provider has our processor: it lets go of none, and one that takes another's place is not to stand beside it.
 
-    ``configure`` puts the application's here. One that the application adds to the provider by hand is noticed there with the
-    next span: from then on the agent's gets none, so that no span is sent twice, and perhaps not masked.
+    One that the application adds to the provider by hand is noticed with the next span, where only the agent or the environment
+    asked for ours: from then on ours gets none, so that no span is sent twice, and perhaps not masked.
     """
 
-    def __init__(self, processor: LangfuseSpanProcessor, provider: Any) -> None:
-        self._processors = [processor]
-        self._provider = provider
+    def __init__(self) -> None:
+        self._processors: tuple[LangfuseSpanProcessor, ...] = ()
+        self._provider: Any = None
+        self._maker = ""  # who asked for it, where that was no code
         self._seen = 0  # processors of the provider
         self._gives_way = False
 
-    def put(self, processor: LangfuseSpanProcessor) -> None:
+    def put(self, processor: LangfuseSpanProcessor, provider: Any, maker: str) -> None:
         """From now on this one gets the spans; those before it deliver what they have."""
-        self._processors.append(processor)
+        self._maker, self._gives_way = maker, False
+        for earlier in self._processors:
+            earlier.give_way()
+        self._processors = (*(earlier for earlier in self._processors if not earlier.is_shut_down), processor)
+        if self._provider is provider:
+            return
+        self._provider = provider
+        if hasattr(provider, "add_span_processor"):
+            provider.add_span_processor(self)
+        elif processor.sends:
+            _LOGGER.warning(
+                "otel-langfuse: nothing is sent: the TracerProvider is %s, which takes no span processors; "
+                "use OpenTelemetry's SDK, or pass tracer_provider=",
+                f"{type(provider).__module__}.{type(provider).__name__}",
+            )
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        self._look()
+        if self._maker:
+            self._look()
         if not self._gives_way:
             self._processors[-1].on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        self._look()
+        if self._maker:
+            self._look()
         if not self._gives_way:
             self._processors[-1].on_end(span)
 
@@ -264,18 +478,21 @@ class _Slot(SpanProcessor):
         if by_hand and mine.project is not None and not self._gives_way:
             self._gives_way = True
             _LOGGER.warning(
-                "otel-langfuse: OTEL_LANGFUSE_PROCESSOR is set, and the application adds a LangfuseSpanProcessor for the same "
-                "project: from now on only the application's sends; unset OTEL_LANGFUSE_PROCESSOR"
+                "otel-langfuse: the application adds a LangfuseSpanProcessor for the same project as %s: from now on only the "
+                "application's sends; unset %s",
+                self._maker,
+                self._maker,
             )
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        deadline = time.monotonic() + timeout_millis / 1000
-        flushed = [p.force_flush(max(int((deadline - time.monotonic()) * 1000), 0)) for p in self._processors]
-        return all(flushed)
+        return _flushed(self._processors, timeout_millis / 1000)
 
     def shutdown(self) -> None:
         for processor in self._processors:
             processor.shutdown()
+
+
+# -- OpenTelemetry's agent -----------------------------------------------------------------------------------------------------
 
 
 def post_instrument() -> None:
@@ -286,7 +503,7 @@ def post_instrument() -> None:
     """
     try:
         if wants_processor():
-            _configured(None, None, Config.from_env(), dict.fromkeys(FUNCTIONS), {}, by_agent=True)
+            _configured(_call(None, None, {}, "OTEL_LANGFUSE_PROCESSOR", is_implicit=True))
     except ConfigError as error:
         _LOGGER.error("otel-langfuse: OTEL_LANGFUSE_PROCESSOR: nothing is sent: %s", error)  # noqa: TRY400 - it says all
     except Exception:

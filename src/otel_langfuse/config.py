@@ -15,12 +15,15 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import ConfigError
+from .model import MASK_PRESETS
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 DEFAULT_BASE_URL: Final = "https://cloud.langfuse.com"
-ENVIRONMENT_PATTERN: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+_ENVIRONMENT: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 """What Langfuse accepts as a tracing environment (api.md 2.6)."""
+
+ENVIRONMENT_EXPECTED: Final = "1 to 40 of a-z 0-9 - _, not starting with langfuse"
 
 SPOOL_SETTINGS: Final = ("spool_path", "spool_mode", "spool_after", "spool_max_bytes", "spool_max_age")
 MEDIA_SETTINGS: Final = ("media", "media_threads", "media_wait", "max_media_bytes")
@@ -142,10 +145,22 @@ def _media(value: Any) -> str | None:
     return None if _truth(text) else "off"
 
 
-def _environment(value: Any) -> str:
-    if not isinstance(value, str) or not ENVIRONMENT_PATTERN.fullmatch(value):
+def checked_environment(value: Any) -> str:
+    """The one rule for what may be an environment, at every door: settings, ``propagate_attributes``, baggage, trace updates.
+
+    Raises:
+        ValueError: Langfuse would not take it, or would store another one.
+    """
+    if not isinstance(value, str) or not _ENVIRONMENT.fullmatch(value):
         raise ValueError
     return value
+
+
+def _presets(value: Any) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in (value.split(",") if isinstance(value, str) else value))
+    if not set(names) <= set(MASK_PRESETS):
+        raise ValueError
+    return names
 
 
 def web_url(value: Any) -> str:
@@ -235,8 +250,8 @@ class Config:
     )
     environment: str | None = _setting(
         None,
-        _environment,
-        "1 to 40 of a-z 0-9 - _, not starting with langfuse",
+        checked_environment,
+        ENVIRONMENT_EXPECTED,
         "Langfuse environment of every span that names none itself.",
         "LANGFUSE_TRACING_ENVIRONMENT",
         argument="environment",
@@ -248,6 +263,31 @@ class Config:
         "Release of the application; by default the commit that the platform or CI service names.",
         *_RELEASE_VARIABLES,
         argument="release",
+    )
+    mask: tuple[str, ...] = _setting(
+        (),
+        _presets,
+        "secrets, pii, content, several with commas; in code also functions and rules",
+        "What is masked before anything leaves. What the variable names is masked whatever the code says.",
+        "LANGFUSE_MASK",
+        argument="mask",
+    )
+    mask_secrets: bool = _setting(
+        True,
+        _truth,
+        "true or false",
+        "Keys, tokens and passwords are masked although `mask` does not name `secrets`.",
+        "LANGFUSE_MASK_SECRETS",
+        argument="mask_secrets",
+    )
+    mask_timeout_s: float = _setting(
+        5.0,
+        _real(0.001, 3600.0),
+        "a number from 0.001 to 3600 (seconds)",
+        "Longest time that a function in `mask` takes for one value, which is then sent as `<masked: mask failed>`.",
+        "LANGFUSE_MASK_TIMEOUT",
+        argument="mask_timeout",
+        unit="s",
     )
     sample_rate: float = _setting(
         1.0,
@@ -478,6 +518,15 @@ class Config:
         argument="max_media_bytes",
         unit="bytes",
     )
+    trust_baggage: bool = _setting(
+        False,
+        _truth,
+        "true or false",
+        "true: user, session, tags and the like are also taken from incoming baggage, so from whoever calls; only where a "
+        "gateway strips it.",
+        "LANGFUSE_TRUST_BAGGAGE",
+        argument="trust_baggage",
+    )
     enabled: bool = _setting(
         True,
         _truth,
@@ -573,7 +622,7 @@ def _checked(setting: Setting, name: str, value: Any, factor: float) -> Any:
 
 
 def _default_text(setting: Setting, default: Any) -> str:
-    if default is None:
+    if default is None or default == ():
         return ""
     if setting.unit == "bytes" and default % MIB == 0:
         return f"{default // MIB} MiB"

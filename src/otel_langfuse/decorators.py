@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_langfuse import tracing
-from otel_langfuse.classic import Langfuse, get_client
+from otel_langfuse.classic import Langfuse, flush, get_client
 from otel_langfuse.classic._fields import given
 from otel_langfuse.model import ScoreFields
 from otel_langfuse.tracing import TraceUpdate, observe
@@ -75,8 +75,8 @@ class LangfuseContext:
         return get_client().auth_check()
 
     def flush(self) -> None:
-        """See ``Langfuse.flush``."""
-        get_client().flush()
+        """``Langfuse.flush`` of all clients."""
+        flush()
 
 
 langfuse_context: Final = LangfuseContext()

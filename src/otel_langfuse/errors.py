@@ -25,6 +25,8 @@ class ApiError(Exception):
 class DropReason(str, Enum):
     """The only reasons for which anything is dropped. ``stats().dropped`` counts by these."""
 
+    OTHER_PROJECT = "other_project"  # it belongs to another Langfuse project on the same TracerProvider
+    NO_PROJECT = "no_project"  # several projects share a TracerProvider, and it belongs to none of them
     FILTERED = "filtered"  # should_export_span said no, or raised
     SAMPLED_OUT = "sampled_out"  # sample_rate left its trace out
     QUEUE_FULL = "queue_full"  # max_queue_spans or max_queue_bytes was reached

@@ -34,6 +34,10 @@ OBSERVATION_TYPES = (
 """The ten types that Langfuse knows, in the spelling of ``langfuse.observation.type`` (mapping.md 11.1)."""
 
 
+MASK_PRESETS = ("secrets", "pii", "content")
+"""What ``mask`` may name; see ``pipeline.mask``."""
+
+
 class Resource(NamedTuple):
     """What produced the spans: a process, with its ``service.name`` and the like."""
 

@@ -7,7 +7,7 @@ too when they stand behind somebody else's processor. Nothing is masked twice.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, MutableSet, Sequence
+from collections.abc import Mapping, MutableSet, Sequence
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from .encode import otlp
 from .encode.cut import cut_to
 from .errors import Drop, DropReason
 from .model import Observation, Request, Span
-from .pipeline.mask import Masked, mask_spans
+from .pipeline.mask import Masked, Masking
 from .pipeline.media import Lifting, lift
 from .spans import from_otlp
 
@@ -61,15 +61,15 @@ def worded(spans: Sequence[Span], target: Target) -> Sequence[Span]:
     return corrected if target.dialect is None else dialect.in_dialect(corrected, target.dialect, only=target.dialect_only)
 
 
-def ready(spans: Sequence[Span], mask: Callable[[str], Any] | None, lifting: Lifting | None = None) -> Masked:
+def ready(spans: Sequence[Span], mask: Masking | None, lifting: Lifting | None = None) -> Masked:
     """What may leave of the spans: one for each, the same object where nothing changed.
 
     Args:
         spans: of one batch.
-        mask: as ``pipeline.mask.checked`` returns it, or None.
+        mask: as ``pipeline.mask.masking`` returns it; None: nothing is masked.
         lifting: how media leave, or None: within the texts, where they are. What the mask removed is not there any more.
     """
-    masked = Masked(list(spans), 0, "") if mask is None else mask_spans(spans, mask)
+    masked = Masked(list(spans), 0, "") if mask is None else mask.spans(spans)
     return masked if lifting is None else masked._replace(spans=lift(masked.spans, lifting))
 
 

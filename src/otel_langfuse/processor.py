@@ -22,13 +22,16 @@ from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
 from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
 from .errors import ConfigError, DropReason
 from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures, prepared
+from .masks import masking_for
 from .model import Stats
+from .neighbours import Member
 from .pipeline import filter as span_filter
-from .pipeline import mask as masking
 from .pipeline import sample
+from .pipeline.mask import Mask, Masking
+from .pipeline.route import By, Route, checked_route
 from .prepare import ready
-from .propagation import is_late, propagated_attributes, set_attributes, stamped
-from .spans import from_sdk, to_sdk
+from .propagation import is_late, note_project, propagated_attributes, set_attributes, stamped
+from .spans import from_sdk, to_sdk, with_attributes
 from .stats import Ledger
 from .transport import suppressed
 
@@ -38,8 +41,8 @@ if TYPE_CHECKING:
 SPAN_BYTES: Final = 512
 """What a span counts for beside its texts."""
 
-FUNCTIONS: Final = ("mask", "should_export_span")
-"""Settings of a processor that are no values: they come from no variable, and no table of them can be written."""
+FUNCTIONS: Final = ("mask", "mask_otel_spans", "should_export_span", "project", "default", "route")
+"""Settings of a processor that come from no variable, so that they are in no table."""
 
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 
@@ -55,7 +58,13 @@ class ProcessorSettings(TypedDict, total=False):
     base_url: str | None
     environment: str | None
     release: str | None
-    mask: masking.Mask | None
+    project: str | None
+    default: bool | None
+    route: By | None
+    mask: Mask | None
+    mask_secrets: bool | None
+    mask_timeout: float | None
+    mask_otel_spans: Callable[..., Any] | None
     sample_rate: float | None
     should_export_span: span_filter.Predicate | None
     flush_at: int | None
@@ -76,6 +85,7 @@ class ProcessorSettings(TypedDict, total=False):
     media_wait: float | None
     max_media_bytes: int | None
     flush_on_exit: bool | None
+    trust_baggage: bool | None
     enabled: bool | None
     debug: bool | None
     max_retries: int | None
@@ -84,8 +94,9 @@ class ProcessorSettings(TypedDict, total=False):
 class LangfuseSpanProcessor(SpanProcessor):
     """Sends finished spans through an exporter, masked, sampled and filtered for this destination only.
 
-    Every argument but ``exporter``, ``mask`` and ``should_export_span`` may come from the environment instead; see
-    ``config.settings_table()``. What is given here wins.
+    Every argument but ``exporter`` and those of ``FUNCTIONS`` may come from the environment instead; see
+    ``config.settings_table()``. What is given here wins. Where several processors share a TracerProvider, what any of them
+    is told is for its own destination alone; ``pipeline.route`` says which of them a span is meant for.
 
     Args:
         exporter: any ``SpanExporter``; by default the one that the settings describe: OTLP to Langfuse, or the local store
@@ -95,7 +106,20 @@ class LangfuseSpanProcessor(SpanProcessor):
         base_url: ``http(s)://...`` or ``sqlite:///path.db``.
         environment: set on every span that names none.
         release: set on every span that names none.
-        mask: function of one text, ``mask(data)`` or ``mask(data=...)``; applied on the worker to every text of a span.
+        project: name by which ``otel_langfuse.project`` and ``route`` choose it; its public key is one, too. With a name, only
+            spans of this project are sent.
+        default: True: spans of no project are sent, too. None (default): where it is the only Langfuse project on its
+            provider, and has no name. Collectors, stores and foreign exporters without a name get every span.
+        route: key of an attribute, of the span or its resource, that names the project of a span whose context names none; or a
+            function of a finished span that returns the name, or None. It counts for all processors of the provider.
+        mask: what is masked, on the worker, before anything leaves: a function of one value, ``mask(data)`` or
+            ``mask(data=...)``, called with every text of a span (parsed, where it holds a JSON object or array) for what may
+            leave; a ``MaskRule``; the name of a preset, ``secrets``, ``pii`` or ``content``; or a list of such. See
+            ``pipeline.mask``. What ``LANGFUSE_MASK`` names is masked, too.
+        mask_secrets: whether keys, tokens and passwords are masked although ``mask`` does not name ``secrets``; default True.
+        mask_timeout: seconds that a function in ``mask`` takes for one value, at most; default 5.
+        mask_otel_spans: function of a batch of spans, as the official SDK has it: called with
+            ``params=MaskOtelSpansParams(...)``, answers with changes of attributes.
         sample_rate: share of traces that are sent, 0.0 to 1.0.
         should_export_span: function of a finished span (``ReadableSpan``), called on the thread that ended it; False, or an
             exception, drops the span.
@@ -122,7 +146,8 @@ class LangfuseSpanProcessor(SpanProcessor):
         media_wait: seconds for which spans wait for their media, at most; what was not taken by then is a marker. Default 15.
         max_media_bytes: size of one of them, at most; a larger one is a marker. Default 50 MiB.
         flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``otel_langfuse.ending``.
-        enabled: False: nothing is recorded, sent or counted.
+        trust_baggage: whether incoming baggage may say user, session, tags, metadata, version, trace name and environment.
+        enabled: False: nothing is recorded, sent or counted, and no thread is started.
         debug: an invalid score raises ``ScoreError``.
         max_retries: how often ``auth_check`` and the like are tried again. Spans are tried again as long as the queue holds them.
 
@@ -132,17 +157,39 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def __init__(self, exporter: SpanExporter | None = None, **settings: Unpack[ProcessorSettings]) -> None:
         values: dict[str, Any] = dict(settings)
-        mask, should_export_span = (values.pop(name, None) for name in FUNCTIONS)
-        config = Config.from_env(**values)
-        if should_export_span is not None and not callable(should_export_span):
-            raise ConfigError(f"should_export_span={type(should_export_span).__name__}: expected a function of a span")
-        if exporter is not None and not callable(getattr(exporter, "export", None)):
-            raise ConfigError(f"exporter={type(exporter).__name__}: expected an opentelemetry SpanExporter")
+        functions = {name: values.pop(name, None) for name in FUNCTIONS}
         if exporter is not None and any(values.get(name) is not None for name in SPOOL_SETTINGS):
             raise ConfigError("spool_...=...: expected at the exporter, which is what sends")
         if isinstance(exporter, LangfuseExporter) and any(values.get(name) is not None for name in MEDIA_SETTINGS):
             raise ConfigError("media...=...: expected at the exporter")
-        given = None if mask is None else masking.checked(mask)
+        self._init(exporter, Config.from_env(**values), **functions)
+
+    @classmethod
+    def off(cls) -> LangfuseSpanProcessor:
+        """One that records and sends nothing, whatever the environment says."""
+        made = cls.__new__(cls)
+        made._init(None, Config(enabled=False), **dict.fromkeys(FUNCTIONS))  # noqa: SLF001 - our own
+        return made
+
+    def _init(
+        self,
+        exporter: SpanExporter | None,
+        config: Config,
+        *,
+        mask: Any,
+        mask_otel_spans: Any,
+        should_export_span: Any,
+        **routing: Any,
+    ) -> None:
+        if should_export_span is not None and not callable(should_export_span):
+            raise ConfigError(f"should_export_span={type(should_export_span).__name__}: expected a function of a span")
+        if exporter is not None and not callable(getattr(exporter, "export", None)):
+            raise ConfigError(f"exporter={type(exporter).__name__}: expected an opentelemetry SpanExporter")
+        has_own_mask = mask is not None or mask_otel_spans is not None
+        if has_own_mask and isinstance(exporter, LangfuseExporter) and exporter.has_own_mask:
+            raise ConfigError("mask=...: expected either at the processor or at its exporter, not at both")
+        of_exporter = exporter.mask if isinstance(exporter, LangfuseExporter) and exporter.has_own_mask else None
+        self._masking = of_exporter or masking_for(config, mask, mask_otel_spans)
         self._predicate = should_export_span
         self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
         self._static = {
@@ -150,8 +197,11 @@ class LangfuseSpanProcessor(SpanProcessor):
             for key, value in ((names.ENVIRONMENT, config.environment), (names.RELEASE, config.release))
             if value is not None
         }
-        self._wanted: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, self._static)
         self._exporter = (exporter or exporter_for(config)) if config.enabled else None
+        public_key = self._exporter.public_key if isinstance(self._exporter, LangfuseExporter) else ""
+        found = checked_route(**routing, destination=self.project if public_key else None, public_key=public_key)
+        self._member = Member(found, lambda: self.is_shut_down)
+        self._trust_baggage = config.trust_baggage
         self._ledger = Ledger(name=_name(self._exporter))
         if exporter is not None and config.spool_path is not None and not isinstance(exporter, LangfuseExporter):
             self._ledger.note("spool", f"LANGFUSE_SPOOL_PATH is set, but {type(exporter).__name__} does not know of it")
@@ -160,17 +210,15 @@ class LangfuseSpanProcessor(SpanProcessor):
         self._media: MediaWay | None = None
         if self._exporter is not None:
             self._component = _component(self._exporter, self._account)
-            self._batch = self._new_batch(self._exporter, given, config)
+            self._batch = self._new_batch(self._exporter, config)
 
-    def _new_batch(self, exporter: SpanExporter, mask: Callable[[str], Any] | None, config: Config) -> Batch[_Ended]:
-        ours = _Ours(exporter, mask, self._ledger, self._component) if isinstance(exporter, LangfuseExporter) else None
-        if isinstance(exporter, LangfuseExporter):
-            self._media = exporter.media
-        else:
-            self._media = media_way_for(config, _name(exporter))
+    def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[_Ended]:
+        parts = (self._masking, self._static, self._ledger, self._component)
+        ours = _Ours(exporter, *parts) if isinstance(exporter, LangfuseExporter) else None
+        self._media = exporter.media if isinstance(exporter, LangfuseExporter) else media_way_for(config, _name(exporter))
         keeps = isinstance(exporter, LangfuseExporter) and exporter.keeps
         return Batch(
-            ours or _Foreign(exporter, mask, self._media, self._ledger, self._component),
+            ours or _Foreign(exporter, *parts, media=self._media),
             self._ledger,
             max_items=config.max_queue_spans,
             max_bytes=config.max_queue_bytes,
@@ -190,31 +238,35 @@ class LangfuseSpanProcessor(SpanProcessor):
     # -- the application's thread ------------------------------------------------------------------------------------------------
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Sets what was propagated (user, session, tags ...), and environment and release, unless the span has them."""
+        """Sets what was propagated (user, session, tags ...), unless the span has it, and notes whose span it is."""
+        if self._batch is None:
+            return
         try:
-            found = propagated_attributes(parent_context)
-            if self._batch is None or not (found or self._static):
-                return
-            known = self._wanted  # read once: another thread may replace it at any moment
-            if found is not known[0]:  # mostly the same as for the span before
-                known = self._wanted = (found, {**self._static, **found})
-            set_attributes(span, known[1], unless_there=True)
+            self._member.meet(span)
+            note_project(span, parent_context)
+            found = propagated_attributes(parent_context, trust_baggage=self._trust_baggage)
+            if found:
+                set_attributes(span, found, unless_there=True)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             self._ledger.note("on_start", f"{type(error).__name__} while setting attributes on a span that starts")
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queues the span, unless it was not sampled, or is filtered or sampled out here."""
+        """Queues the span, unless it was not sampled, is another project's, or is filtered or sampled out here."""
         batch = self._batch
         context = span.context
         if batch is None or context is None or not context.trace_flags & TraceFlags.SAMPLED:
             return
         try:
-            if self._predicate is not None or self._bound is not None:
+            reason, detail = self._member.refusal(span)
+            if reason is None and (self._predicate is not None or self._bound is not None):
                 reason, detail = self._choose(span)
-                if reason is not None:
-                    self._ledger.start()
+            if reason is not None:
+                self._ledger.start()
+                if detail is None:
+                    self._ledger.tally(reason)
+                else:
                     self._ledger.drop(reason, 1, detail)
-                    return
+                return
             attributes = _attributes(span)
             size_bytes = _size_bytes(span, attributes)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
@@ -269,6 +321,25 @@ class LangfuseSpanProcessor(SpanProcessor):
         """Where observations end up; equal for processors that send to the same place. None where nothing is sent."""
         exporter = self._exporter
         return exporter.project if isinstance(exporter, LangfuseExporter) else exporter
+
+    @property
+    def masking(self) -> Masking | None:
+        """What is masked, for what goes to the same destination without being on a span: scores, prompts."""
+        return self._masking
+
+    @property
+    def route(self) -> Route:
+        """Which project it sends to, and which spans are meant for it."""
+        return self._member.route
+
+    def give_way(self) -> None:
+        """Says that from now on another processor gets the spans. What this one has it delivers."""
+        self._member.gives_way = True
+
+    @property
+    def sends(self) -> bool:
+        """Whether there is anything to send to; not where it is disabled, or the keys are missing."""
+        return self._batch is not None
 
     @property
     def is_shut_down(self) -> bool:
@@ -356,16 +427,27 @@ def _held_bytes(value: Any) -> int:
 # -- the worker's thread -------------------------------------------------------------------------------------------------------
 
 
+def _completed(items: Sequence[_Ended], static: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """The attributes of each span, with those that every span of this destination gets, and no other one's (environment ...)."""
+    if not static:
+        return [own for _, own in items]
+    return [own if static.keys() <= own.keys() else {**static, **own} for _, own in items]
+
+
 class _Ours:
     """Behind the queue: one of our exporters, which takes our ``Span``s."""
 
     def __init__(
-        self, exporter: LangfuseExporter, mask: Callable[[str], Any] | None, ledger: Ledger, component: meters.Component
+        self,
+        exporter: LangfuseExporter,
+        mask: Masking | None,
+        static: Mapping[str, str],
+        ledger: Ledger,
+        component: meters.Component,
     ) -> None:
-        if mask is not None and exporter.mask is not None:
-            raise ConfigError("mask=...: expected either at the processor or at its exporter, not at both")
         self._exporter = exporter
-        self._mask = mask or exporter.mask
+        self._mask = mask
+        self._static = static
         self._ledger = ledger
         self._component = component
         self._preparing: set[int] = set()
@@ -382,7 +464,7 @@ class _Ours:
 
     def _prepared(self, sending: Sending[_Ended]) -> list[Any]:
         spans = [span for span, _ in sending.items]
-        attributes = [copied for _, copied in sending.items]
+        attributes = _completed(sending.items, self._static)
         return prepared(spans, attributes, self._mask, sending, self._ledger, media=self._exporter.media)
 
     def keep(self, sending: Sending[_Ended]) -> None:
@@ -415,32 +497,41 @@ class _Foreign:
     def __init__(
         self,
         exporter: SpanExporter,
-        mask: Callable[[str], Any] | None,
-        media: MediaWay | None,
+        mask: Masking | None,
+        static: Mapping[str, str],
         ledger: Ledger,
         component: meters.Component,
+        *,
+        media: MediaWay | None,
     ) -> None:
         self._exporter = exporter
         self._mask = mask
-        self._media = media
+        self._static = static
         self._ledger = ledger
         self._component = component
+        self._media = media
 
     def send(self, sending: Sending[_Ended]) -> None:
         with suppressed(), self._component.timed(sending):
-            spans = [span for span, _ in sending.items]
+            attributes = _completed(sending.items, self._static)
+            spans = [
+                span if mine is own else with_attributes(span, mine)
+                for (span, own), mine in zip(sending.items, attributes, strict=True)
+            ]
             changes = self._mask is not None or self._media is not None
             if changes or any(is_late(format_trace_id(span.context.trace_id)) for span in spans):
-                spans = self._ready(spans, sending)
+                spans = self._ready(spans, attributes, sending)
             result = self._exporter.export(spans)
             if result is SpanExportResult.FAILURE:
                 sending.finish(f"{type(self._exporter).__name__} reports failure")
             else:
                 sending.exported(sending.undecided)
 
-    def _ready(self, spans: list[ReadableSpan], sending: Sending[_Ended]) -> list[ReadableSpan]:
+    def _ready(
+        self, spans: list[ReadableSpan], attributes: Sequence[Mapping[str, Any]], sending: Sending[_Ended]
+    ) -> list[ReadableSpan]:
         """What may leave of the spans, media taken out; the original objects where nothing changed."""
-        read, drops = from_sdk(spans, [copied for _, copied in sending.items])
+        read, drops = from_sdk(spans, attributes)
         for drop in drops:
             sending.dropped(drop)
         masked = ready(stamped(read), self._mask, None if self._media is None else self._media.lifting)

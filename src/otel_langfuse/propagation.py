@@ -1,34 +1,35 @@
-"""User, session, tags and the like for all spans that start in a piece of code, whatever library starts them.
+"""User, session, tags and the like for all spans that start in a piece of code, whatever library starts them; and whose they are.
 
-The values travel in OpenTelemetry's context, so through threads and tasks as far as that does, and
-``LangfuseSpanProcessor.on_start`` copies them to each span. Nothing is read from incoming baggage, and put into outgoing only
-where that is asked for.
+The values travel in OpenTelemetry's context, so through tasks and as far as that is handed on, and
+``LangfuseSpanProcessor.on_start`` copies them to each span. A thread begins with an empty context: hand it one's own, by
+``contextvars.copy_context().run``, by ``opentelemetry.context.attach`` or by ``opentelemetry-instrumentation-threading``.
+``asyncio.to_thread`` does so itself, executors do not. Baggage is written and read only where that is asked for.
 """
 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final
 
-import orjson
-from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 
 from . import attributes as names
-from .config import ENVIRONMENT_PATTERN
+from . import baggage, limits
 from .model import Span
 
-MAX_CHARACTERS: Final = 200
-"""Langfuse takes no longer ids, tags and propagated metadata (api.md 4). Longer ones are cut, with a warning."""
-
+MAX_CHARACTERS: Final = limits.MAX_CHARACTERS
 _KEY: Final = otel_context.create_key("langfuse-propagated")
+_PROJECT: Final = otel_context.create_key("langfuse-project")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_DOOR: Final = "propagate_attributes"
 _METADATA_PREFIX: Final = f"{names.TRACE_METADATA}."
 _LOGGER: Final = logging.getLogger("otel_langfuse")
 
@@ -55,43 +56,131 @@ def propagate_attributes(
     Args:
         user_id: text of at most 200 characters, as all texts here; longer ones are cut.
         session_id: groups traces.
-        tags: texts.
-        metadata: of the trace; texts, numbers and booleans as they are, anything else as JSON text.
+        tags: texts, at most 100.
+        metadata: of the trace; texts, numbers and booleans as they are, anything else as JSON text; at most 64 keys.
         version: of the application, or of a part of it.
         trace_name: name of the trace.
         environment: 1 to 40 of a-z 0-9 - _, not starting with ``langfuse``.
-        as_baggage: also into OpenTelemetry's baggage, under the names by which Langfuse's SDKs read them: instrumentations of
-            HTTP clients then send them to whomever the program calls. Nothing is read from incoming baggage here.
+        as_baggage: True: also as OpenTelemetry baggage. Then instrumented clients send all of it, as a header, with *every*
+            request inside, to whomever it goes. Services that trust it (``trust_baggage=True``) set it on their spans.
     """
     given = {
-        names.USER_ID: _text("user_id", user_id),
-        names.SESSION_ID: _text("session_id", session_id),
-        names.VERSION: _text("version", version),
-        names.TRACE_NAME: _text("trace_name", trace_name),
-        names.ENVIRONMENT: _environment(environment),
+        names.USER_ID: limits.text(user_id, "user_id", _DOOR),
+        names.SESSION_ID: limits.text(session_id, "session_id", _DOOR),
+        names.VERSION: limits.text(version, "version", _DOOR),
+        names.TRACE_NAME: limits.text(trace_name, "trace_name", _DOOR),
+        names.ENVIRONMENT: limits.environment(environment, _DOOR),
     }
     new: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    for key, value in _metadata(metadata).items():
-        new[f"{names.TRACE_METADATA}.{key}"] = value
     outer = propagated_attributes()
-    if listed := _tags(tags):
+    if listed := limits.tags(tags, _DOOR):
         new[names.TRACE_TAGS] = tuple(dict.fromkeys((*outer.get(names.TRACE_TAGS, ()), *listed)))
+    for key, value in limits.metadata(metadata, _DOOR).items():
+        new[f"{names.TRACE_METADATA}.{key}"] = value
     span = trace.get_current_span()
     if new and span.is_recording():
         span.set_attributes(new)
         tell_late(trace.format_trace_id(span.get_span_context().trace_id), new)
     context = otel_context.set_value(_KEY, MappingProxyType({**outer, **new}))
-    token = otel_context.attach(_with_baggage(new, context) if as_baggage else context)
+    if as_baggage:
+        context = baggage.with_entries(context, new)
+    token = otel_context.attach(context)
     try:
         yield
     finally:
         _detach(token)
 
 
-def propagated_attributes(context: Context | None = None) -> Mapping[str, Any]:
-    """The attributes (key -> value) that spans starting in ``context`` get; None is the current context."""
+def propagated_attributes(context: Context | None = None, *, trust_baggage: bool = False) -> Mapping[str, Any]:
+    """The attributes (key -> value) that spans starting in ``context`` get; None is the current context.
+
+    Args:
+        context: of OpenTelemetry.
+        trust_baggage: whether what the context's baggage says counts too; what was said in this process wins over it.
+    """
     found = otel_context.get_value(_KEY, context)
-    return found if isinstance(found, MappingProxyType) else _NOTHING
+    said: Mapping[str, Any] = found if isinstance(found, MappingProxyType) else _NOTHING
+    if trust_baggage and (heard := baggage.read(context)):
+        return {**heard, **said}
+    return said
+
+
+# -- whose spans ---------------------------------------------------------------------------------------------------------------
+
+_projects: Final[dict[tuple[int, int], _Started]] = {}
+"""Trace and span id -> the project of a span that lives. No attribute, which every other exporter would see."""
+
+
+class _Started(weakref.ref[Any]):
+    """A span of a project; when the application lets go of the span, so do we."""
+
+    __slots__ = ("key", "project")
+    key: tuple[int, int]
+    project: str
+
+
+def _forget(started: Any) -> None:  # the weak reference itself
+    key = started.key
+    if _projects.get(key) is started:
+        _projects.pop(key, None)
+
+
+@contextmanager
+def project(name: str) -> Iterator[None]:
+    """Makes every span that starts inside the ``with`` block, of any library, belong to one Langfuse project, and to no other.
+
+    It counts for the threads and tasks that get this context. A span that is started elsewhere with a parent from inside, and
+    in no ``project`` block, belongs to its parent's project. It is not handed on to other services.
+
+    Where several clients share a TracerProvider, this says which of them gets a span; see ``LangfuseSpanProcessor``. Spans of
+    a project that no client is configured for are sent to nobody, with a warning. Never raises.
+
+    Args:
+        name: as given to ``configure(project=...)``, or the public key of the project.
+    """
+    found = name if isinstance(name, str) and name.strip() and len(name) <= MAX_CHARACTERS else ""
+    token = otel_context.attach(otel_context.set_value(_PROJECT, found))
+    try:
+        yield
+    finally:
+        _detach(token)
+
+
+def current_project(context: Context | None = None) -> str | None:
+    """The project that ``project`` names for ``context``; None is the current one. "" if it named none that can be."""
+    found = otel_context.get_value(_PROJECT, context)
+    return found if isinstance(found, str) else None
+
+
+def with_project(name: str, context: Context) -> Context:
+    """``context`` with this project as the one of the spans that start in it."""
+    return otel_context.set_value(_PROJECT, name, context)
+
+
+def note_project(span: Any, context: Context | None) -> None:
+    """Remembers, as long as the application holds the span that has started, which project it belongs to, if to one."""
+    name = current_project(context)
+    if name is None and _projects:
+        parent = trace.get_current_span(context).get_span_context()
+        above = _projects.get((parent.trace_id, parent.span_id))
+        name = None if above is None else above.project
+    if name is None:
+        return
+    ids = span.get_span_context()
+    key = (ids.trace_id, ids.span_id)
+    if key not in _projects:
+        started = _Started(span, _forget)
+        started.key, started.project = key, name
+        _projects[key] = started
+
+
+def project_of(span: Any) -> str | None:
+    """The project that a span, also a finished one, belongs to by the context that it started in; None if to none."""
+    if not _projects:
+        return None
+    ids = span.get_span_context()
+    found = _projects.get((ids.trace_id, ids.span_id))
+    return None if found is None else found.project
 
 
 def with_propagated(attributes: Mapping[str, Any], context: Context) -> Context:
@@ -205,24 +294,6 @@ def set_attributes(span: Any, attributes: Mapping[str, Any], *, unless_there: bo
 _SDK: Final = "opentelemetry.sdk.trace"
 
 
-_BAGGAGE: Final = {
-    names.USER_ID: "langfuse_user_id",
-    names.SESSION_ID: "langfuse_session_id",
-    names.VERSION: "langfuse_version",
-    names.TRACE_NAME: "langfuse_trace_name",
-    names.ENVIRONMENT: "langfuse_environment",
-    names.TRACE_TAGS: "langfuse_tags",
-}
-
-
-def _with_baggage(attributes: Mapping[str, Any], context: Context) -> Context:
-    for key, value in attributes.items():
-        name = _BAGGAGE.get(key) or f"langfuse_metadata_{key.removeprefix(_METADATA_PREFIX)}"
-        text = ",".join(value) if isinstance(value, tuple) else str(value)
-        context = baggage.set_baggage(name, text, context)
-    return context
-
-
 def _detach(token: Any) -> None:
     """Detaches, also where a generator is closed in another task: the public ``detach`` would log an error there."""
     runtime = getattr(otel_context, "_RUNTIME_CONTEXT", None)
@@ -233,60 +304,3 @@ def _detach(token: Any) -> None:
         runtime.detach(token)
     except Exception:  # noqa: BLE001 - the context that this belongs to is gone, and the values with it
         _LOGGER.debug("otel-langfuse: propagate_attributes ended in another context than it began in")
-
-
-def _text(name: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        if not isinstance(value, (int, float)):
-            _LOGGER.warning("otel-langfuse: propagate_attributes: %s is no text and is left out", name)
-            return None
-        value = str(value)
-    if len(value) > MAX_CHARACTERS:
-        _LOGGER.warning("otel-langfuse: propagate_attributes: %s is cut to %d characters", name, MAX_CHARACTERS)
-        value = value[:MAX_CHARACTERS]
-    return value or None
-
-
-def _environment(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, str) and ENVIRONMENT_PATTERN.fullmatch(value):
-        return value
-    _LOGGER.warning(
-        "otel-langfuse: propagate_attributes: environment is left out: expected 1 to 40 of a-z 0-9 - _, "
-        "not starting with langfuse"
-    )
-    return None
-
-
-def _tags(tags: Any) -> list[str]:
-    if tags is None:
-        return []
-    if isinstance(tags, str) or not isinstance(tags, (Sequence, set, frozenset)):
-        _LOGGER.warning("otel-langfuse: propagate_attributes: tags is no list of texts and is left out")
-        return []
-    return [text for tag in tags if (text := _text("a tag", tag)) is not None]
-
-
-def _metadata(metadata: Any) -> dict[str, Any]:
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, Mapping):
-        _LOGGER.warning("otel-langfuse: propagate_attributes: metadata is no mapping and is left out")
-        return {}
-    values = {str(key): _metadata_value(value) for key, value in metadata.items() if value is not None}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _metadata_value(value: Any) -> str | bool | int | float | None:
-    if isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, str):
-        return _text("a metadata value", value)
-    try:
-        return _text("a metadata value", orjson.dumps(value, default=str).decode())
-    except TypeError:
-        _LOGGER.warning("otel-langfuse: propagate_attributes: a metadata value has no JSON form and is left out")
-        return None

@@ -21,6 +21,11 @@ from .model import Stats
 LOG_INTERVAL_S: Final = 60.0
 
 ADVICE: Final = {
+    DropReason.OTHER_PROJECT: (logging.DEBUG, "they belong to another Langfuse project"),
+    DropReason.NO_PROJECT: (
+        logging.WARNING,
+        "they belong to no Langfuse project that is configured: check project() and route=, or give one client default=True",
+    ),
     DropReason.FILTERED: (logging.DEBUG, "should_export_span left them out"),
     DropReason.SAMPLED_OUT: (logging.DEBUG, "sample_rate left their traces out"),
     DropReason.QUEUE_FULL: (
@@ -47,7 +52,7 @@ ADVICE: Final = {
 }
 """Reason -> log level and what to do about it."""
 
-CHOSEN: Final = frozenset({DropReason.FILTERED, DropReason.SAMPLED_OUT})
+CHOSEN: Final = frozenset({DropReason.FILTERED, DropReason.SAMPLED_OUT, DropReason.OTHER_PROJECT})
 """Reasons that are the user's own choice: such drops are not losses."""
 
 _STARTED: Final = "started"
@@ -109,6 +114,10 @@ class Ledger:
         """
         self._mine()[reason.value] += count
         self._log(reason.value, ADVICE[reason][0], lambda: self._line(reason, detail))
+
+    def tally(self, reason: DropReason, count: int = 1) -> None:
+        """The same without a line, where another ledger's says it; what nobody has said is told at shutdown."""
+        self._mine()[reason.value] += count
 
     def note(self, topic: str, line: str, every_s: float = LOG_INTERVAL_S) -> None:
         """Logs a warning about what is not a drop, unless one about this ``topic`` was logged within the last ``every_s``."""

@@ -63,6 +63,11 @@ def all_settings() -> LangfuseSpanProcessor:
         spool_after=10,
         spool_max_bytes=1_000_000,
         spool_max_age=3600,
+        project="tenant-a",
+        default=False,
+        route="tenant.id",
+        trust_baggage=True,
+        enabled=True,
     )
 
 
@@ -99,6 +104,15 @@ def client() -> None:
 def contexts() -> str:
     with propagate_attributes(user_id="ada", session_id="s", tags=["a"], metadata={"plan": "pro"}, version="2"):
         return "the body's own type is kept"
+
+
+def projects() -> None:
+    with otel_langfuse.project("tenant-a"):
+        assert_type(otel_langfuse.get_client(), otel_langfuse.Langfuse)
+    assert_type(otel_langfuse.get_client(public_key="tenant-a").flush(), bool)
+    assert_type(otel_langfuse.flush(1.0), bool)
+    otel_langfuse.configure(project="tenant-b", default=True, route=lambda span: span.name)
+    otel_langfuse.configure(default="yes")  # type: ignore[arg-type]
 
 
 def settings() -> None:

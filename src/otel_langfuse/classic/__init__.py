@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._client import Langfuse, get_client
+from ._client import Langfuse, flush, get_client
 from ._handles import Handle, ObservationHandle, TraceHandle
 from ._ids import observation_id_of, trace_id_of
 
@@ -11,6 +11,7 @@ __all__ = [
     "Langfuse",
     "ObservationHandle",
     "TraceHandle",
+    "flush",
     "get_client",
     "observation_id_of",
     "trace_id_of",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,14 +82,24 @@ class Langfuse(Modern):
         chosen: dict[str, Any] = {name: value for name, value in settings.items() if name not in _WITHOUT_MEANING}
         chosen |= {"public_key": public_key, "secret_key": secret_key, "base_url": base_url or host, "debug": debug}
         chosen["enabled"] = tracing_enabled if enabled is None else enabled
-        self._client = clients.configure(exporter, tracer_provider=tracer_provider, **chosen)
-        self._latest: str | None = None
-        self._api: Api | None = None
+        self._set(clients.configure(exporter, tracer_provider=tracer_provider, **chosen))
         if self._client.config.debug:
             logging.basicConfig()
             _LOGGER.setLevel(logging.DEBUG)
         with _lock:
-            _made[self._client.config.public_key] = _made[None] = self
+            _made[self._client] = self
+
+    @classmethod
+    def of(cls, client: clients.Client) -> Langfuse:
+        """One that records for a client that was configured already."""
+        made = cls.__new__(cls)
+        made._set(client)  # noqa: SLF001 - our own
+        return made
+
+    def _set(self, client: clients.Client) -> None:
+        self._client = client
+        self._latest: str | None = None
+        self._api: Api | None = None
 
     @property
     def client(self) -> clients.Client:
@@ -207,6 +218,11 @@ class Langfuse(Modern):
         return self._client.stats()
 
 
+def flush(timeout: float = 30.0) -> bool:
+    """``Langfuse.flush`` of all clients of the process, at the same time."""
+    return _safely(_known.settle_idle, lambda: clients.flush(timeout))
+
+
 def _safely(first: Callable[[], None], then: Callable[[], bool]) -> bool:
     try:
         first()
@@ -217,17 +233,23 @@ def _safely(first: Callable[[], None], then: Callable[[], bool]) -> bool:
 
 
 _lock = threading.Lock()
-_made: Final[dict[str | None, Langfuse]] = {}
+_made: Final[weakref.WeakValueDictionary[clients.Client, Langfuse]] = weakref.WeakValueDictionary()
 
 
 def get_client(*, public_key: str | None = None) -> Langfuse:
-    """The ``Langfuse`` that was made last, or the last with this public key; made from the environment if there is none.
+    """The client of a project, by its public key or by the name that it was configured with.
 
-    Raises:
-        ConfigError: a variable cannot work.
+    Without one, the client of the current project (``with project(...)``), else the one with ``default=True``, else the only
+    one. Where nothing was made yet, one that ``Langfuse()`` or ``configure()`` will make its own, and which reads its settings
+    from the environment if it is used before that. Never raises: for a project that nobody knows, or where several are known
+    and none is the default, it returns one that records and sends nothing, with a warning.
     """
-    found = _made.get(public_key)
-    return Langfuse(public_key=public_key) if found is None or found.client.processor.is_shut_down else found
+    found = clients.find(public_key)
+    with _lock:
+        made = _made.get(found)
+        if made is None:
+            made = _made[found] = Langfuse.of(found)
+        return made
 
 
 def _new_lock() -> None:

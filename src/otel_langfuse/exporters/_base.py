@@ -11,9 +11,11 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_langfuse import meters
 from otel_langfuse.batch import SHUTDOWN_TIMEOUT_S, Sending, Stop
+from otel_langfuse.config import Config
 from otel_langfuse.errors import DropReason
+from otel_langfuse.masks import masking_for
 from otel_langfuse.model import Span, Stats
-from otel_langfuse.pipeline.mask import Mask, Masked, checked
+from otel_langfuse.pipeline.mask import Mask, Masked, Masking
 from otel_langfuse.prepare import ready
 from otel_langfuse.propagation import stamped
 from otel_langfuse.spans import from_sdk
@@ -35,14 +37,27 @@ class LangfuseExporter(SpanExporter, abc.ABC):
     Args:
         name: the destination, for logs; without credentials.
         timeout_s: seconds for one request, and for one call of ``export``.
-        mask: function of one text, ``mask(data)`` or ``mask(data=...)``; see ``pipeline.mask``.
+        mask: see ``LangfuseSpanProcessor``.
         media: the way that media go; None: they stay in the texts.
+        config: what else it says of masking; by default what the environment says.
     """
 
-    def __init__(self, *, name: str, timeout_s: float, mask: Mask | None = None, media: MediaWay | None = None) -> None:
+    public_key = ""
+    """Of the Langfuse project that it sends to; empty for every other destination."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        timeout_s: float,
+        mask: Mask | None = None,
+        media: MediaWay | None = None,
+        config: Config | None = None,
+    ) -> None:
         self.name = name
         self.media = media
-        self.mask: Callable[[str], Any] | None = None if mask is None else checked(mask)
+        self.has_own_mask = mask is not None
+        self.mask = masking_for(Config.from_env() if config is None else config, mask)
         self._timeout_s = timeout_s
         self._ledger = Ledger(name=name)
         self._stop = Stop()
@@ -140,7 +155,7 @@ class LangfuseExporter(SpanExporter, abc.ABC):
 def prepared(
     spans: Sequence[ReadableSpan],
     attributes: Sequence[Any] | None,
-    mask: Callable[[str], Any] | None,
+    mask: Masking | None,
     sending: Sending[Any],
     ledger: Ledger,
     *,
@@ -151,7 +166,7 @@ def prepared(
     Args:
         spans: of the SDK.
         attributes: for each span the copy of its attributes that was taken when it ended, if one was.
-        mask: as ``pipeline.mask.checked`` returns it.
+        mask: as ``masks.masking_for`` returns it.
         sending: whose items are ``spans``.
         ledger: notes what the mask could not do.
         media: the way that media go.

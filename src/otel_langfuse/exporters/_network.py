@@ -32,7 +32,7 @@ MAX_SEEN_TRACES: Final = 10_000
 
 
 class DeliverySettings(TypedDict, total=False):
-    """What becomes of what cannot be sent, and of media; the same for every exporter over the network.
+    """What becomes of what cannot be sent, of media and of secrets; the same for every exporter over the network.
 
     ``spool_path``: a file that keeps what cannot be sent, until this process or a later one can send it; in a directory that
     exists, on a local disk. Without it nothing is kept. ``spool_mode``: ``outage`` (default), or ``always``: every batch is in
@@ -46,6 +46,10 @@ class DeliverySettings(TypedDict, total=False):
     write to; a reference or a marker stands in their place. For a collector, ``send`` needs Langfuse's keys in the
     environment. ``media_threads``: media that are sent at the same time, at most; default 2. ``media_wait``: seconds for
     which spans wait for their media, at most; default 15. ``max_media_bytes``: size of one of them, at most; default 50 MiB.
+
+    ``mask_secrets``: whether keys, tokens and passwords are masked although ``mask`` does not name them; default True.
+    ``mask_timeout``: seconds that a function in ``mask`` takes for one value, at most; default 5. Both count only where no
+    processor of ours stands before the exporter.
     """
 
     spool_path: str | os.PathLike[str] | None
@@ -57,6 +61,8 @@ class DeliverySettings(TypedDict, total=False):
     media_threads: int | None
     media_wait: float | None
     max_media_bytes: int | None
+    mask_secrets: bool | None
+    mask_timeout: float | None
 
 
 def config_of(delivery: Mapping[str, Any], **settings: Any) -> Config:
@@ -131,7 +137,7 @@ class NetworkExporter(LangfuseExporter):
         name = f"{parts.scheme}://{parts.netloc}"
         is_langfuse = "x-langfuse-sdk-name" in target.headers
         media = None if config is None or missing else media_way(config, to_langfuse=is_langfuse, name=name)
-        super().__init__(name=name, timeout_s=timeout_s, mask=mask, media=media)
+        super().__init__(name=name, timeout_s=timeout_s, mask=mask, media=media, config=config)
         self.target = target
         self._transport = transport
         self._seen = Seen()

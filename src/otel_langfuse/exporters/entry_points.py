@@ -45,16 +45,15 @@ class LangfuseTracesExporter(LangfuseExporter):
         self._replaced_at: int | None = None  # nanoseconds since 1970
         self.destination: tuple[str, str | None] | None = None
         self._why = "LANGFUSE_TRACING_ENABLED is false"
-        timeout_s = 5.0
+        config = Config()
         try:
             config = Config.from_env(**settings)
-            timeout_s = config.timeout_s
             if config.enabled:
                 self._init(config)
         except ConfigError as error:
             self._why = str(error)
             _LOGGER.error("otel-langfuse: nothing is sent: %s", error)  # noqa: TRY400 - it says all; no traceback
-        super().__init__(name=self._inner.name if self._inner is not None else "", timeout_s=timeout_s)
+        super().__init__(name=self._inner.name if self._inner is not None else "", timeout_s=config.timeout_s, config=config)
         _exporters.add(self)
 
     def _init(self, config: Config) -> None:

@@ -35,8 +35,9 @@ class LangfuseIngestionExporter(NetworkExporter):
         timeout: seconds for one request, from connecting to the last byte; default 5.
         max_request_bytes: size of a request; default and at most 3.5 MB. Of an observation that alone is larger, the largest
             values are cut.
-        mask: function of one text that is applied to every text of a span before it leaves.
-        delivery: ``spool_path=`` and ``media=`` and what belongs to them; see ``DeliverySettings``.
+        mask: what is masked before anything leaves, where no processor of ours stands before this; see
+            ``LangfuseSpanProcessor``.
+        delivery: ``spool_path=``, ``media=`` and ``mask_secrets=``, and what belongs to them; see ``DeliverySettings``.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -74,6 +75,7 @@ class LangfuseIngestionExporter(NetworkExporter):
         if sqlite_path(config.base_url) is not None:
             raise ConfigError(f"base_url={config.base_url!r}: expected http(s)://... for the ingestion API")
         missing = missing_keys(config)
+        self.public_key = config.public_key or ""
         credentials = {} if missing else basic_authorization(str(config.public_key), str(config.secret_key))
         limit = min(config.max_request_bytes, MAX_INGESTION_BYTES)
         target = Target("ingestion", config.base_url + INGESTION_PATH, langfuse_headers(config), limit, "none")

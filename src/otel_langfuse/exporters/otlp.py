@@ -56,8 +56,9 @@ class LangfuseOTLPExporter(NetworkExporter):
             that the collector sees what they mean. By default a collector gets spans as they are, and Langfuse our corrections
             alone, as ``langfuse.*`` attributes.
         dialect_only: instead of their own attributes for the same things, not beside them.
-        mask: function of one text that is applied to every text of a span before it leaves.
-        delivery: ``spool_path=`` and ``media=`` and what belongs to them; see ``DeliverySettings``.
+        mask: what is masked before anything leaves, where no processor of ours stands before this; see
+            ``LangfuseSpanProcessor``.
+        delivery: ``spool_path=``, ``media=`` and ``mask_secrets=``, and what belongs to them; see ``DeliverySettings``.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -180,6 +181,7 @@ class LangfuseOTLPExporter(NetworkExporter):
                 "with endpoint="
             )
         missing = missing_keys(config)
+        self.public_key = config.public_key or ""
         credentials = {} if missing else basic_authorization(str(config.public_key), str(config.secret_key))
         headers = {**langfuse_headers(config), "x-langfuse-ingestion-version": INGESTION_VERSION}
         target = _target(config.base_url + OTLP_PATH, headers, config, protocol, {**(wording or {}), "corrections": True})

@@ -32,7 +32,9 @@ class SqliteExporter(LangfuseExporter):
         timeout: seconds that one call of ``export`` takes at most while others lock the file. Behind our processor it tries
             again for as long as the queue holds what ends; each try waits ``BUSY_TIMEOUT_S`` at most, so that a shutdown can
             end it in time.
-        mask: function of one text that is applied to every text of a span before it is stored.
+        mask: what is masked before anything is stored, where no processor of ours stands before this; see
+            ``LangfuseSpanProcessor``, also for the next.
+        mask_secrets: whether keys, tokens and passwords are masked although ``mask`` does not name them; default True.
         media: ``keep`` (default): images, sounds and documents stay in the texts; ``cut``; or a folder or ``fsspec`` URL where
             they are written, and the texts name the file.
 
@@ -46,20 +48,23 @@ class SqliteExporter(LangfuseExporter):
         *,
         timeout: float = 5.0,
         mask: Mask | None = None,
+        mask_secrets: bool | None = None,
         media: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._init(path, timeout, mask, Config.from_env({}, media=media))
+        masks = Config.from_env(mask_secrets=mask_secrets)
+        self._init(path, timeout, mask, Config.from_env({}, media=media), masks)
 
     @classmethod
     def from_config(cls, path: str, config: Config) -> SqliteExporter:
-        """An exporter into this file, with a checked configuration's way for media."""
+        """An exporter into this file, with a checked configuration's way for media and masks."""
         exporter = cls.__new__(cls)
-        exporter._init(path, 5.0, None, config)  # noqa: SLF001 - our own
+        exporter._init(path, 5.0, None, config, config)  # noqa: SLF001 - our own
         return exporter
 
-    def _init(self, path: str | os.PathLike[str], timeout: float, mask: Mask | None, config: Config) -> None:
+    def _init(self, path: str | os.PathLike[str], timeout: float, mask: Mask | None, config: Config, masks: Config) -> None:
         name = f"sqlite:{os.fspath(path)}"
-        super().__init__(name=name, timeout_s=timeout, mask=mask, media=media_way(config, to_langfuse=False, name=name))
+        media = media_way(config, to_langfuse=False, name=name)
+        super().__init__(name=name, timeout_s=timeout, mask=mask, media=media, config=masks)
         self._store = Store(path, busy_timeout_s=min(BUSY_TIMEOUT_S, timeout / 2))
         load_translation()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.trace import Span
 
@@ -22,7 +22,9 @@ from otel_langfuse.exporters import missing_keys
 from otel_langfuse.exporters._delivery import Delivery, InMemory
 from otel_langfuse.exporters._headers import langfuse_headers
 from otel_langfuse.exporters.ingestion import INGESTION_PATH
+from otel_langfuse.masks import masking_for
 from otel_langfuse.model import Score, ScoreFields, Stats
+from otel_langfuse.pipeline.mask import Mask, Masking
 from otel_langfuse.prepare import Target
 from otel_langfuse.propagation import propagated_attributes
 from otel_langfuse.retry import backoff_s, one_line
@@ -58,8 +60,8 @@ class Scores:
     Args:
         config: where to (a Langfuse server, or a local SQLite file), the bounds of the queue (``max_queue_spans`` scores,
             ``max_queue_bytes``), ``timeout`` and ``environment``.
-        mask: as ``pipeline.mask.checked`` returns it; applied on the worker to comments, metadata and values that are texts.
-            Names and ids are sent as they are.
+        mask: as ``LangfuseSpanProcessor`` takes it, or a processor's ``masking``; applied on the worker to comments, metadata
+            and values that are texts. Names and ids are sent as they are.
         keeps: whether the trace of this id is sent, by ``sample_rate``: a score of one that is not is dropped, as
             ``sampled_out``. None: all are.
         debug: an invalid score raises ``ScoreError``; otherwise it is logged, and counted as ``invalid``.
@@ -72,7 +74,7 @@ class Scores:
         self,
         config: Config,
         *,
-        mask: Callable[[str], Any] | None = None,
+        mask: Mask | Masking | None = None,
         keeps: Callable[[str], bool] | None = None,
         debug: bool = False,
     ) -> None:
@@ -80,7 +82,7 @@ class Scores:
         self._keeps = keeps
         self._debug = debug
         self._ledger = Ledger(name=config.base_url, noun="score")
-        sender = _sender(config, mask, self._ledger)
+        sender = _sender(config, masking_for(config, mask), self._ledger)
         self._batch: Batch[Score] | None = None if sender is None else _batch(sender, self._ledger, config)
 
     def create(self, name: str, value: float | str, *, span: Span | None = None, **fields: Unpack[ScoreFields]) -> str | None:
@@ -169,7 +171,7 @@ def _size_bytes(score: Score) -> int:
 # -- the worker's thread ----------------------------------------------------------------------------------------
 
 
-def _sender(config: Config, mask: Callable[[str], Any] | None, ledger: Ledger) -> Sender[Score] | None:
+def _sender(config: Config, mask: Masking | None, ledger: Ledger) -> Sender[Score] | None:
     if not config.enabled:
         return None
     path = sqlite_path(config.base_url)
@@ -183,7 +185,7 @@ def _sender(config: Config, mask: Callable[[str], Any] | None, ledger: Ledger) -
 class _Sent:
     """To a Langfuse server."""
 
-    def __init__(self, config: Config, mask: Callable[[str], Any] | None, ledger: Ledger) -> None:
+    def __init__(self, config: Config, mask: Masking | None, ledger: Ledger) -> None:
         credentials = basic_authorization(str(config.public_key), str(config.secret_key))
         tls = Tls(config.certificate_file, config.client_certificate_file, config.client_key_file)
         headers = langfuse_headers(config)
@@ -221,7 +223,7 @@ class _Sent:
 class _Kept:
     """Into the local store."""
 
-    def __init__(self, store: Store, mask: Callable[[str], Any] | None, ledger: Ledger) -> None:
+    def __init__(self, store: Store, mask: Masking | None, ledger: Ledger) -> None:
         self._store = store
         self._mask = mask
         self._ledger = ledger

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from otel_langfuse.config import ENVIRONMENT_PATTERN
+from otel_langfuse.config import ENVIRONMENT_EXPECTED, checked_environment
 from otel_langfuse.errors import ScoreError
 from otel_langfuse.model import SCORE_DATA_TYPES, Json, Score, ScoreFields
 
@@ -145,9 +145,12 @@ def _comment(value: Any) -> str | None:
 
 
 def _environment(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and ENVIRONMENT_PATTERN.fullmatch(value)):
-        return value
-    raise ScoreError(f"environment={str(value)[:40]!r}: expected 1 to 40 of a-z 0-9 - _, not starting with langfuse")
+    if value is None:
+        return None
+    try:
+        return checked_environment(value)
+    except ValueError:
+        raise ScoreError(f"environment={str(value)[:40]!r}: expected {ENVIRONMENT_EXPECTED}") from None
 
 
 def _timestamp(value: Any) -> str:

@@ -178,6 +178,24 @@ def to_sdk(span: Span, made: Made | None = None) -> ReadableSpan:
     )
 
 
+def with_attributes(span: ReadableSpan, attributes: Attributes) -> ReadableSpan:
+    """The same finished span with other attributes; the given one is not changed."""
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=_bounded(attributes, span.dropped_attributes),
+        events=_bounded_list(span.events, span.dropped_events),
+        links=_bounded_list(span.links, span.dropped_links),
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
 def _context(trace_id: int, span_id: int, trace_state: str, *, flags: int) -> SpanContext:
     pairs = [(key, value) for key, _, value in (pair.partition("=") for pair in trace_state.split(",")) if key]
     return SpanContext(trace_id, span_id, bool(flags & IS_REMOTE), TraceFlags(flags & 0xFF), TraceState(pairs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._origin import register
+from ._origin import begin_by, register
 from .decorator import observe
 from .fields import ObservationFields, ObservationType, TraceUpdate
 from .ids import (
@@ -30,6 +30,7 @@ __all__ = [
     "ObservationType",
     "TraceContext",
     "TraceUpdate",
+    "begin_by",
     "create_event",
     "create_observation_id",
     "create_trace_id",

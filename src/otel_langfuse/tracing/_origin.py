@@ -54,6 +54,7 @@ class _State:
         self.enabled = True
         self.base_url: str | None = None
         self.score: Callable[..., str | None] | None = None
+        self.begin: Callable[[], object] | None = None
         self.made: tuple[Any, Origin | None] = (None, None)
 
 
@@ -76,7 +77,21 @@ def register(
         score: gives a score; None: there is nobody who takes one.
     """
     _state.provider, _state.base_url, _state.enabled, _state.score = provider, base_url, enabled, score
+    _state.begin = None
     _state.made = (None, None)
+
+
+def begin_by(begin: Callable[[], object]) -> None:
+    """Says what is called, once, before the next observation or score: what a client does that nobody has configured yet."""
+    _state.begin = begin
+    _state.made = (None, None)
+
+
+def _begin() -> bool:
+    begin, _state.begin = _state.begin, None
+    if begin is not None:
+        begin()
+    return begin is not None
 
 
 def base_url() -> str | None:
@@ -86,7 +101,7 @@ def base_url() -> str | None:
 
 def scored(name: str, value: float | str, fields: Mapping[str, Any]) -> str | None:
     """Hands a score to the client; None, with a note, where there is none."""
-    if _state.score is None:
+    if _state.score is None and not (_begin() and _state.score is not None):
         NOTES.note("score", "a score is lost: expected configure() or Langfuse() before")
         return None
     return _state.score(name, value, **fields)
@@ -106,6 +121,8 @@ def origin() -> Origin | None:
 
 
 def _made(provider: Any) -> Origin | None:
+    if _state.begin is not None and _begin():
+        return origin()
     if provider is None and _asked():
         return None
     if provider is None or provider is _ABSENT:

@@ -10,7 +10,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 
 from otel_langfuse import attributes as names
 from otel_langfuse import picture
-from otel_langfuse.config import ENVIRONMENT_PATTERN
+from otel_langfuse.config import ENVIRONMENT_EXPECTED, checked_environment
 from otel_langfuse.propagation import MAX_CHARACTERS, set_attributes
 
 from ._origin import NOTES
@@ -180,12 +180,6 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tuple(map(_user_text, value))
 
 
-def _environment(value: str) -> str:
-    if not ENVIRONMENT_PATTERN.fullmatch(value):
-        raise ValueError
-    return value
-
-
 def _metadata(name: str) -> Callable[[Attributes, Any], None]:
     """Each entry under a key of its own: so the next update adds to them, and numbers stay numbers.
 
@@ -240,7 +234,7 @@ TRACE: Final[_Table] = {
     "session_id": (names.SESSION_ID, _user_text),
     "version": (names.VERSION, picture.text),
     "release": (names.RELEASE, picture.text),
-    "environment": (names.ENVIRONMENT, _environment),
+    "environment": (names.ENVIRONMENT, checked_environment),
     "input": (names.TRACE_INPUT, picture.text),
     "output": (names.TRACE_OUTPUT, picture.text),
     "tags": (names.TRACE_TAGS, _tags),
@@ -255,6 +249,6 @@ _EXPECTED: Final = {
     "usage_details": "a mapping",
     "cost_details": "a mapping",
     "prompt": "a prompt with a name and a version",
-    "environment": "1 to 40 of a-z 0-9 - _, not starting with langfuse",
+    "environment": ENVIRONMENT_EXPECTED,
     "tags": "a list of texts",
 }

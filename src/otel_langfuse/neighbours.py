@@ -1,0 +1,134 @@
+"""Which of our processors share a TracerProvider, and so which of them a span is meant for. Nobody tells them of each other.
+
+A span that starts carries its provider's own processor, in a private slot; where that is not there, its resource tells
+providers apart. A processor that was added while spans are open, and sees them end, goes by their resource.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import threads
+from .errors import DropReason
+from .pipeline.route import By, Route, named_by, reason
+from .propagation import project_of
+
+
+class _Neighbours:
+    """The processors of one provider. A provider lets go of none of them; so the routes of ended ones stay known."""
+
+    def __init__(self) -> None:
+        self.routes: tuple[Route, ...] = ()
+        self.ways: tuple[By, ...] = ()  # in which a span may name its project
+        self.several = False  # two Langfuse projects were active at the same time; it stays so when one of them ends
+        self._members: list[weakref.ref[Member]] = []
+
+    def add(self, member: Member) -> None:
+        living = [found for reference in self._members if (found := reference()) is not None]
+        if member in living:
+            return
+        living.append(member)
+        self._members = [weakref.ref(found) for found in living]
+        self.routes = tuple(found.route for found in living)
+        self.ways = tuple(dict.fromkeys(route.by for route in self.routes if route.by is not None))
+        active = {found.route.identity for found in living if not found.has_ended()}
+        self.several = self.several or len(active - {None}) > 1
+
+    def speaks(self, member: Member) -> bool:
+        """Whether it is the first of the living projects: one line for all of them is enough."""
+        living = (found for reference in self._members if (found := reference()) is not None)
+        return next((found for found in living if found.route.identity is not None and not found.has_ended()), None) is member
+
+
+class Member:
+    """A processor among its neighbours; on the threads that start and end spans.
+
+    Args:
+        route: what it says about the spans that are meant for it.
+        has_ended: whether it was shut down.
+    """
+
+    def __init__(self, route: Route, has_ended: Callable[[], bool]) -> None:
+        self.route = route
+        self.gives_way = False  # another processor has taken its place
+        self._has_ended = has_ended
+        self._met: tuple[_Neighbours, ...] = ()  # mostly one: hardly anybody adds a processor to two providers
+        self._key: Any = None
+
+    def has_ended(self) -> bool:
+        """Whether spans that end now go to it no more."""
+        return self.gives_way or self._has_ended()
+
+    def meet(self, span: Any) -> None:
+        """Looks whose neighbour it is. To be called with each span that starts."""
+        key = getattr(span, "_span_processor", None)
+        if key is None:
+            key = span.resource
+        if key is not self._key:
+            self._join(_known_by(key, span.resource))
+            self._key = key
+
+    def refusal(self, span: Any) -> tuple[DropReason | None, str | None]:
+        """Why a finished span is not meant for this processor; None if it is. And what went wrong; None: others say so."""
+        mine = self.route
+        if mine.identity is None:
+            return None, ""
+        if not self._met:
+            self._join(_known_by(span.resource, span.resource))
+        name, detail = project_of(span), ""
+        if name is None:
+            try:
+                name = named_by([way for met in self._met for way in met.ways], span)
+            except Exception as error:  # noqa: BLE001 - a user's function; nobody can say then whose span it is
+                name, detail = "", f"route raised {type(error).__name__}"
+        routes = [route for met in self._met for route in met.routes]
+        why = reason(mine, routes, name, alone=not any(met.several for met in self._met))
+        if why is DropReason.NO_PROJECT and not self._met[0].speaks(self):
+            return why, None
+        return why, detail
+
+    def _join(self, found: _Neighbours) -> None:
+        with _lock:
+            found.add(self)
+        if found not in self._met:
+            self._met += (found,)
+
+
+# -- providers, by what their spans carry ----------------------------------------------------------------------------------
+
+_lock: Any = threads.Lock()
+_known: Final[dict[int, tuple[weakref.ref[Any], _Neighbours]]] = {}
+
+
+def _known_by(key: Any, resource: Any) -> _Neighbours:
+    """The neighbours under one provider's processor, or under its resource; both then stand for them."""
+    with _lock:
+        found = _found(key) or _Neighbours()
+        for thing in (key, resource):
+            if _found(thing) is not found:
+                at = id(thing)
+                _known[at] = (weakref.ref(thing, lambda reference, at=at: _forget(at, reference)), found)  # type: ignore[misc]
+    return found
+
+
+def _found(key: Any) -> _Neighbours | None:
+    reference, found = _known.get(id(key), (None, None))
+    return found if reference is not None and reference() is key else None
+
+
+def _forget(at: int, reference: Any) -> None:
+    entry = _known.get(at)
+    if entry is not None and entry[0] is reference:
+        del _known[at]
+
+
+def _new_lock() -> None:
+    global _lock  # noqa: PLW0603 - in a forked child another thread of the parent may seem to hold it for ever
+    _lock = threads.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
