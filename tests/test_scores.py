@@ -385,21 +385,23 @@ def test_a_score_follows_its_trace_out_and_one_of_no_trace_stays() -> None:
 
 
 def test_texts_go_through_the_mask_and_it_fails_closed(caplog: pytest.LogCaptureFixture) -> None:
-    def mask(text: str) -> str:
-        if "boom" in text:
+    def mask(data: Any) -> Any:
+        if "boom" in str(data):
             raise RuntimeError
-        return text.replace("ada", "***")
+        return json.loads(json.dumps(data).replace("ada", "***"))
 
     with Server(newest()) as server:
         scores = scores_to(server, mask=mask)
-        scores.create("ada", "ada liked it", trace_id=TRACE, comment="says ada", metadata={"by": ["ada", "boom"], "n": 1})
+        scores.create("ada", "ada liked it", trace_id=TRACE, comment="says ada", metadata={"by": ["ada"], "n": 1})
+        scores.create("b", 1, trace_id=TRACE, comment="boom", metadata={"password": "hunter2"})
         assert scores.flush(5)
-        said = taken(server)[0]
+        said, failed = taken(server)
         assert said["name"] == "ada"
         assert said["value"] == "*** liked it"
         assert said["comment"] == "says ***"
-        assert said["metadata"] == {"by": ["***", "<masked: mask failed>"], "n": 1}
-        assert "mask raised RuntimeError" in caplog.text
+        assert said["metadata"] == {"by": ["***"], "n": 1}
+        assert (failed["comment"], failed["metadata"]) == ("<masked: mask failed>", {"password": "<masked: named secret>"})
+        assert "1 values of scores are sent as '<masked: mask failed>'" in caplog.text
         scores.shutdown(5)
 
 

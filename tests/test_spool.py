@@ -705,7 +705,7 @@ APPLICATION = """
     provider.add_span_processor(processor)
     tracer = provider.get_tracer("tests")
     for name in names.split(","):
-        tracer.start_span(name, attributes={"secret": "HIDDEN"}).end()
+        tracer.start_span(name, attributes={"text": "HIDDEN"}).end()
 """
 GO_ON = (
     APPLICATION

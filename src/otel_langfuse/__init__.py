@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .exporters.sqlite import SqliteExporter
     from .media import LangfuseMedia
     from .model import Stats
+    from .pipeline.mask import MaskOtelSpansParams, MaskOtelSpansResult, MaskRule, OtelSpanIdentifier, OtelSpanPatch
     from .processor import LangfuseSpanProcessor
     from .propagation import project, propagate_attributes
     from .tracing import (
@@ -49,8 +50,13 @@ __all__ = [
     "LangfuseMedia",
     "LangfuseOTLPExporter",
     "LangfuseSpanProcessor",
+    "MaskOtelSpansParams",
+    "MaskOtelSpansResult",
+    "MaskRule",
     "Observation",
     "ObservationFields",
+    "OtelSpanIdentifier",
+    "OtelSpanPatch",
     "ScoreError",
     "SqliteExporter",
     "Stats",
@@ -87,8 +93,13 @@ _HOMES = {
     "LangfuseMedia": ".media",
     "LangfuseOTLPExporter": ".exporters.otlp",
     "LangfuseSpanProcessor": ".processor",
+    "MaskOtelSpansParams": ".pipeline.mask",
+    "MaskOtelSpansResult": ".pipeline.mask",
+    "MaskRule": ".pipeline.mask",
     "Observation": ".tracing",
     "ObservationFields": ".tracing",
+    "OtelSpanIdentifier": ".pipeline.mask",
+    "OtelSpanPatch": ".pipeline.mask",
     "ScoreError": ".errors",
     "SqliteExporter": ".exporters.sqlite",
     "Stats": ".model",

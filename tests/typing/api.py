@@ -18,6 +18,10 @@ from otel_langfuse import (
     LangfuseIngestionExporter,
     LangfuseOTLPExporter,
     LangfuseSpanProcessor,
+    MaskOtelSpansParams,
+    MaskOtelSpansResult,
+    MaskRule,
+    OtelSpanPatch,
     SqliteExporter,
     Stats,
     propagate_attributes,
@@ -26,6 +30,10 @@ from otel_langfuse import (
 
 def mask(data: str) -> str:
     return data.replace("secret", "***")
+
+
+def mask_spans(*, params: MaskOtelSpansParams) -> MaskOtelSpansResult | None:
+    return MaskOtelSpansResult({name: OtelSpanPatch(delete_attributes=("prompt",)) for name in params.spans})
 
 
 def only_llm(span: ReadableSpan) -> bool:
@@ -47,7 +55,10 @@ def all_settings() -> LangfuseSpanProcessor:
         base_url="https://langfuse.example.com",
         environment="staging",
         release="1.2.3",
-        mask=mask,
+        mask=["pii", MaskRule(fields="user_id", action="hash", hash_key=b"0123456789"), mask],
+        mask_secrets=True,
+        mask_timeout=1.0,
+        mask_otel_spans=mask_spans,
         sample_rate=0.5,
         should_export_span=only_llm,
         flush_at=100,

@@ -70,9 +70,13 @@ def mask_by_function(batch: Batch, function: Callable[..., Any], work: Work) -> 
     """
     left = list(batch.drafts)
     while left:
-        part = {OtelSpanIdentifier(draft.old.trace_id, draft.old.span_id): draft for draft in reversed(left)}
-        left = [draft for draft in left if part[OtelSpanIdentifier(draft.old.trace_id, draft.old.span_id)] is not draft]
+        part: dict[OtelSpanIdentifier, Draft] = {}
+        left = [draft for draft in left if part.setdefault(_identifier(draft), draft) is not draft]
         _mask_part(part, function, work)
+
+
+def _identifier(draft: Draft) -> OtelSpanIdentifier:
+    return OtelSpanIdentifier(draft.old.trace_id, draft.old.span_id)
 
 
 def _mask_part(part: Mapping[OtelSpanIdentifier, Draft], function: Callable[..., Any], work: Work) -> None:
