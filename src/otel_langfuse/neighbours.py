@@ -37,6 +37,11 @@ class _Neighbours:
         active = {found.route.identity for found in living if not found.has_ended()}
         self.several = self.several or len(active - {None}) > 1
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether no span of theirs can name a project by itself, and there is but one project."""
+        return not self.ways and not self.several
+
     def speaks(self, member: Member) -> bool:
         """Whether it is the first of the living projects: one line for all of them is enough."""
         living = (found for reference in self._members if (found := reference()) is not None)
@@ -55,6 +60,7 @@ class Member:
         self.route = route
         self.gives_way = False  # another processor has taken its place
         self._has_ended = has_ended
+        self._is_alone = route.is_default is not False and not route.is_named  # gets spans of no project where there is no other
         self._met: tuple[_Neighbours, ...] = ()  # mostly one: hardly anybody adds a processor to two providers
         self._key: Any = None
 
@@ -80,6 +86,8 @@ class Member:
             self._join(_known_by(span.resource, span.resource))
         name, detail = project_of(span), ""
         if name is None:
+            if self._is_alone and len(self._met) == 1 and self._met[0].is_plain:  # as nearly always
+                return None, ""
             try:
                 name = named_by([way for met in self._met for way in met.ways], span)
             except Exception as error:  # noqa: BLE001 - a user's function; nobody can say then whose span it is

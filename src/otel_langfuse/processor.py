@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import TraceFlags, format_trace_id
@@ -243,8 +243,9 @@ class LangfuseSpanProcessor(SpanProcessor):
             return
         try:
             self._member.meet(span)
-            note_project(span, parent_context)
-            found = propagated_attributes(parent_context, trust_baggage=self._trust_baggage)
+            context = get_current() if parent_context is None else parent_context  # once for all that look into it
+            note_project(span, context)
+            found = propagated_attributes(context, trust_baggage=self._trust_baggage)
             if found:
                 set_attributes(span, found, unless_there=True)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
