@@ -24,11 +24,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from otel_langfuse import (
     Client,
     ConfigError,
+    Langfuse,
     LangfuseSpanProcessor,
     configure,
+    get_client,
     project,
     propagate_attributes,
     propagation,
+    start_as_current_observation,
 )
 from otel_langfuse import flush as flush_all
 from otel_langfuse.client import find
@@ -594,3 +597,77 @@ def test_what_an_attribute_says_and_is_no_name_is_nobodys() -> None:
     nowhere: Callable[[Any], Any] = lambda _: object()  # noqa: E731
     assert named_by((nowhere,), span) == ""
     assert checked_route(project="p", default=None, route=None, destination=None, public_key="").identity == "p"
+
+
+# -- by the handles of a client ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handles(two: Tenants) -> tuple[Langfuse, Langfuse]:
+    configure(InMemorySpanExporter(), tracer_provider=two.provider)  # whose provider observations are recorded with
+    return get_client(public_key="a"), get_client(public_key="pk-b")
+
+
+def test_what_a_handle_records_is_of_its_clients_project_whatever_the_context_says(
+    two: Tenants, handles: tuple[Langfuse, Langfuse]
+) -> None:
+    a, b = handles
+    with project("b"), a.start_as_current_observation(name="a's current"):
+        two.span("a's call")
+    with b.start_as_current_generation(name="b's current") as current:
+        two.span("b's call")
+        current.start_observation("b's child").end()
+        trace_a = a.trace(name="a's trace", id="order-17")
+        trace_a.span(name="a's span").end()
+        a.start_observation(name="a's own").end()
+        a.create_event(name="a's event")
+        a.start_span(name="a's plain").end()
+        trace_a.end()
+    two.span("nobody's")
+    assert two.arrived() == {
+        "a": sorted(["a's current", "a's call", "a's trace", "a's span", "a's own", "a's event", "a's plain"]),
+        "b": sorted(["b's current", "b's call", "b's child"]),
+    }
+
+
+def test_two_projects_may_call_different_things_by_one_id(two: Tenants, handles: tuple[Langfuse, Langfuse]) -> None:
+    a, b = handles
+    one, other = a.trace(id="order-17", name="a's"), b.trace(id="order-17", name="b's")
+    a.trace(id="order-17", user_id="of a")
+    a.span(trace_id="order-17", name="below a's").end()
+    other.end()
+    one.end()
+    assert two.arrived() == {"a": ["a's", "below a's"], "b": ["b's"]}
+    assert all(b"of a" not in received.body for received in two.servers["b"].received)
+    assert any(b"of a" in received.body for received in two.servers["a"].received)
+
+
+def test_a_handle_that_a_slip_asked_for_sends_nothing_and_raises_nothing(
+    two: Tenants, handles: tuple[Langfuse, Langfuse]
+) -> None:
+    nobody = get_client(public_key="pk-tenat")
+    rest = configure(InMemorySpanExporter(), tracer_provider=two.provider, project="rest", default=True)
+    nobody.trace(name="t").span(name="s").end()
+    with nobody.start_as_current_observation(name="o"):
+        two.span("call")
+    assert nobody.score(name="n", value=1, trace_id="t") is None
+    assert nobody.flush(1)
+    assert nobody.shutdown(1)
+    assert two.arrived() == {"a": [], "b": []}
+    assert rest.stats().exported == 0
+    rest.shutdown()
+
+
+def test_a_score_goes_to_the_project_of_what_it_is_for(two: Tenants, handles: tuple[Langfuse, Langfuse]) -> None:
+    with project("a"), start_as_current_observation("answer") as observation, project("b"):
+        observation.score(name="quality", value=1)
+    handles[1].create_score(name="of b", value=1, trace_id="t")
+    for client in two.clients.values():
+        assert client.flush(10)
+    scored = {
+        name: [r.body for r in server.received if r.path != "/api/public/otel/v1/traces"] for name, server in two.servers.items()
+    }
+    assert b"quality" in b"".join(scored["a"])
+    assert b"of b" not in b"".join(scored["a"])
+    assert b"of b" in b"".join(scored["b"])
+    assert b"quality" not in b"".join(scored["b"])

@@ -140,6 +140,17 @@ class Client:
         self._slot.put(processor, provider, call.place if call.is_implicit else "")
 
     @property
+    def project(self) -> str | None:
+        """The project that spans recorded by its handles are of; None where nothing needs to be said, because it is alone.
+
+        It is "", which nobody's project is called, where it was asked for by a name that nobody has.
+        """
+        if self._call is None:
+            return "" if self._processors else None
+        name = self._call.functions["project"] or next(iter(self.processor.route.names), None)
+        return name if len(_clients) > 1 or self._call.functions["project"] else None
+
+    @property
     def is_shut_down(self) -> bool:
         """Whether ``shutdown`` was called, here or by the TracerProvider."""
         return bool(self._processors) and self._processors[-1].is_shut_down

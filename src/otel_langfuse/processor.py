@@ -7,9 +7,9 @@ bytes the span holds; the worker reads the same dict.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -213,7 +213,9 @@ class LangfuseSpanProcessor(SpanProcessor):
             self._batch = self._new_batch(self._exporter, config)
 
     def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[_Ended]:
-        parts = (self._masking, self._static, self._ledger, self._component)
+        route = self._member.route
+        own = _Own(self._static, None if route.identity is None else route.names)
+        parts = (self._masking, own, self._ledger, self._component)
         ours = _Ours(exporter, *parts) if isinstance(exporter, LangfuseExporter) else None
         self._media = exporter.media if isinstance(exporter, LangfuseExporter) else media_way_for(config, _name(exporter))
         keeps = isinstance(exporter, LangfuseExporter) and exporter.keeps
@@ -253,12 +255,15 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues the span, unless it was not sampled, is another project's, or is filtered or sampled out here."""
+        self._end(span, span)
+
+    def _end(self, span: ReadableSpan, whose: Any) -> None:
         batch = self._batch
         context = span.context
         if batch is None or context is None or not context.trace_flags & TraceFlags.SAMPLED:
             return
         try:
-            reason, detail = self._member.refusal(span)
+            reason, detail = self._member.refusal(whose)
             if reason is None and (self._predicate is not None or self._bound is not None):
                 reason, detail = self._choose(span)
             if reason is not None:
@@ -276,8 +281,12 @@ class LangfuseSpanProcessor(SpanProcessor):
             return
         batch.put((span, attributes), size_bytes)
 
-    def replace(self, span: model.Span) -> bool:
+    def replace(self, span: model.Span, original: Any) -> bool:
         """Queues a span that ended before, with the same ids and start, to take the place of the first. It counts as one more.
+
+        Args:
+            span: what takes its place.
+            original: the first one, as the application's tracer made it; it says whose it is.
 
         Returns:
             False where the exporter cannot replace one (see ``LangfuseExporter.replaces``): then nothing is done.
@@ -285,7 +294,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         exporter = self._exporter
         if not isinstance(exporter, LangfuseExporter) or not exporter.replaces:
             return False
-        self.on_end(to_sdk(span))
+        self._end(to_sdk(span), original)
         return True
 
     def _choose(self, span: ReadableSpan) -> tuple[DropReason | None, str]:
@@ -428,6 +437,13 @@ def _held_bytes(value: Any) -> int:
 # -- the worker's thread -------------------------------------------------------------------------------------------------------
 
 
+class _Own(NamedTuple):
+    """What is this destination's alone: ``static`` attributes of all its spans, and the names of its ``projects``, if it is one."""
+
+    static: Mapping[str, str]
+    projects: Collection[str] | None
+
+
 def _completed(items: Sequence[_Ended], static: Mapping[str, str]) -> list[Mapping[str, Any]]:
     """The attributes of each span, with those that every span of this destination gets, and no other one's (environment ...)."""
     if not static:
@@ -442,13 +458,13 @@ class _Ours:
         self,
         exporter: LangfuseExporter,
         mask: Masking | None,
-        static: Mapping[str, str],
+        own: _Own,
         ledger: Ledger,
         component: meters.Component,
     ) -> None:
         self._exporter = exporter
         self._mask = mask
-        self._static = static
+        self._own = own
         self._ledger = ledger
         self._component = component
         self._preparing: set[int] = set()
@@ -465,8 +481,10 @@ class _Ours:
 
     def _prepared(self, sending: Sending[_Ended]) -> list[Any]:
         spans = [span for span, _ in sending.items]
-        attributes = _completed(sending.items, self._static)
-        return prepared(spans, attributes, self._mask, sending, self._ledger, media=self._exporter.media)
+        attributes = _completed(sending.items, self._own.static)
+        return prepared(
+            spans, attributes, self._mask, sending, self._ledger, media=self._exporter.media, projects=self._own.projects
+        )
 
     def keep(self, sending: Sending[_Ended]) -> None:
         with suppressed():
@@ -499,7 +517,7 @@ class _Foreign:
         self,
         exporter: SpanExporter,
         mask: Masking | None,
-        static: Mapping[str, str],
+        own: _Own,
         ledger: Ledger,
         component: meters.Component,
         *,
@@ -507,14 +525,14 @@ class _Foreign:
     ) -> None:
         self._exporter = exporter
         self._mask = mask
-        self._static = static
+        self._own = own
         self._ledger = ledger
         self._component = component
         self._media = media
 
     def send(self, sending: Sending[_Ended]) -> None:
         with suppressed(), self._component.timed(sending):
-            attributes = _completed(sending.items, self._static)
+            attributes = _completed(sending.items, self._own.static)
             spans = [
                 span if mine is own else with_attributes(span, mine)
                 for (span, own), mine in zip(sending.items, attributes, strict=True)
@@ -535,7 +553,7 @@ class _Foreign:
         read, drops = from_sdk(spans, attributes)
         for drop in drops:
             sending.dropped(drop)
-        masked = ready(stamped(read), self._mask, None if self._media is None else self._media.lifting)
+        masked = ready(stamped(read, self._own.projects), self._mask, None if self._media is None else self._media.lifting)
         note_failures(masked, self._ledger)
         left = masked.spans if self._media is None else self._media.settled(masked.spans, sending)
         made: dict[int, tuple[Any, Any]] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final
@@ -80,7 +80,7 @@ def propagate_attributes(
     span = trace.get_current_span()
     if new and span.is_recording():
         span.set_attributes(new)
-        tell_late(trace.format_trace_id(span.get_span_context().trace_id), new)
+        tell_late(trace.format_trace_id(span.get_span_context().trace_id), new, project_of(span))
     context = otel_context.set_value(_KEY, MappingProxyType({**outer, **new}))
     if as_baggage:
         context = baggage.with_entries(context, new)
@@ -107,15 +107,17 @@ def propagated_attributes(context: Context | None = None, *, trust_baggage: bool
 
 # -- whose spans ---------------------------------------------------------------------------------------------------------------
 
-_projects: Final[dict[tuple[int, int], _Started]] = {}
-"""Trace and span id -> the project of a span that lives. No attribute, which every other exporter would see."""
+_projects: Final[dict[int, _Started]] = {}
+"""``id()`` of a living span's context -> its project. No attribute, which every other exporter would see; and not by the span's
+own ids, because two projects may have spans of the same ids. The context is the same object in all that stands for the span.
+"""
 
 
 class _Started(weakref.ref[Any]):
     """A span of a project; when the application lets go of the span, so do we."""
 
     __slots__ = ("key", "project")
-    key: tuple[int, int]
+    key: int
     project: str
 
 
@@ -161,13 +163,11 @@ def note_project(span: Any, context: Context | None) -> None:
     """Remembers, as long as the application holds the span that has started, which project it belongs to, if to one."""
     name = current_project(context)
     if name is None and _projects:
-        parent = trace.get_current_span(context).get_span_context()
-        above = _projects.get((parent.trace_id, parent.span_id))
+        above = _projects.get(id(trace.get_current_span(context).get_span_context()))
         name = None if above is None else above.project
     if name is None:
         return
-    ids = span.get_span_context()
-    key = (ids.trace_id, ids.span_id)
+    key = id(span.get_span_context())
     if key not in _projects:
         started = _Started(span, _forget)
         started.key, started.project = key, name
@@ -178,8 +178,7 @@ def project_of(span: Any) -> str | None:
     """The project that a span, also a finished one, belongs to by the context that it started in; None if to none."""
     if not _projects:
         return None
-    ids = span.get_span_context()
-    found = _projects.get((ids.trace_id, ids.span_id))
+    found = _projects.get(id(span.get_span_context()))
     return None if found is None else found.project
 
 
@@ -194,7 +193,9 @@ def with_propagated(attributes: Mapping[str, Any], context: Context) -> Context:
 MAX_LATE_TRACES: Final = 1_000
 """Traces of which late attributes are remembered, the latest ones. What they say of each is short, so this is some megabytes."""
 
-_late: Final[OrderedDict[str, Mapping[str, Any]]] = OrderedDict()
+_late: Final[OrderedDict[str, Mapping[str | None, Mapping[str, Any]]]] = OrderedDict()
+"""Trace id -> the project for which something was said, None where for none -> what."""
+
 _OF_ALL_SPANS: Final = frozenset(
     {names.TRACE_NAME, names.USER_ID, names.SESSION_ID, names.TRACE_TAGS, names.TRACE_PUBLIC, names.RELEASE}
 )
@@ -213,18 +214,21 @@ def of_all_spans(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tell_late(trace_id: str, attributes: Mapping[str, Any]) -> None:
+def tell_late(trace_id: str, attributes: Mapping[str, Any], project: str | None = None) -> None:
     """Says what all spans of a trace are to carry that are not sent yet, also those that have ended; see ``stamped``.
 
     Args:
         trace_id: 32 hex digits.
         attributes: of which ``of_all_spans`` are remembered, beside those that were told before.
+        project: of the span that is told so (see ``project_of``): then it is said of this project's spans alone.
     """
     new = of_all_spans(attributes)
     if not new:
         return
     with suppress(KeyError):  # another thread was faster; a lock could be held for ever in a forked child
-        _late[trace_id] = _with_tags(new, {**_late.get(trace_id, _NOTHING), **new}, _late.get(trace_id, _NOTHING))
+        projects = _late.get(trace_id, {})
+        told = projects.get(project, _NOTHING)
+        _late[trace_id] = {**projects, project: _with_tags(new, {**told, **new}, told)}
         _late.move_to_end(trace_id)
         if len(_late) > MAX_LATE_TRACES:
             _late.popitem(last=False)
@@ -235,20 +239,25 @@ def is_late(trace_id: str) -> bool:
     return trace_id in _late
 
 
-def stamped(spans: Sequence[Span]) -> Sequence[Span]:
+def stamped(spans: Sequence[Span], projects: Collection[str] | None = None) -> Sequence[Span]:
     """The spans with what was said of their traces since they ended, unless they say something else; tags are joined.
 
     Called on the worker, before anything is masked.
+
+    Args:
+        spans: of one batch.
+        projects: names of the one that they go to; None for a destination that is none: then what was said of any counts.
     """
     if not _late or not any(span.trace_id in _late for span in spans):
         return spans
-    return [_stamped(span) for span in spans]
+    return [_stamped(span, projects) for span in spans]
 
 
-def _stamped(span: Span) -> Span:
-    late = _late.get(span.trace_id)
-    if late is None:
-        return span
+def _stamped(span: Span, projects: Collection[str] | None) -> Span:
+    late: Mapping[str, Any] = _NOTHING
+    for project, told in _late.get(span.trace_id, {}).items():
+        if project is None or projects is None or project in projects:
+            late = _with_tags(late, {**late, **told}, told)
     attributes = _with_tags(span.attributes, {**late, **span.attributes}, late)
     return span if attributes == span.attributes else span._replace(attributes=attributes)
 

@@ -159,7 +159,7 @@ class Langfuse(Modern):
         for key, id_of in (("trace_id", trace_id_of), ("observation_id", observation_id_of)):
             if isinstance(target.get(key), str) and target[key]:
                 target[key] = id_of(target[key])
-        node = _known.find(target.get("observation_id") or target.get("trace_id") or "")
+        node = _known.find(self._client, target.get("observation_id") or target.get("trace_id") or "")
         return self._client.score(name, value, **target, span=None if node is None else node.span)
 
     create_score = score

@@ -12,7 +12,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otel_langfuse import ending
 
@@ -25,14 +25,17 @@ MAX_ENDED: Final = 1_000
 MAX_ENDED_CHARACTERS: Final = 16_000_000
 """Characters of what they say, at most. What one holds by a handle is not bounded here."""
 
+_Key: TypeAlias = "tuple[Any, str]"
+"""A client, and the id of an observation or a trace: two projects may call different things by the same id."""
+
 
 class _State:
     """Of this process."""
 
     lock = threading.RLock()
-    open: dict[str, Node] = {}
-    ended: OrderedDict[str, Node] = OrderedDict()
-    sizes: dict[str, int] = {}
+    open: dict[_Key, Node] = {}
+    ended: OrderedDict[_Key, Node] = OrderedDict()
+    sizes: dict[_Key, int] = {}
     size = 0
     orphans: deque[Node] = deque()
     is_collecting = False
@@ -67,8 +70,9 @@ def ended(node: Node, end_ns: int) -> None:
 
 def _remember(node: Node) -> None:
     with _State.lock:
-        if node.id not in _State.sizes:
-            _State.sizes[node.id] = size = _characters(node)
+        own = (node.client, node.id)
+        if own not in _State.sizes:
+            _State.sizes[own] = size = _characters(node)
             _State.size += size
         _State.ended.update(dict.fromkeys(_keys(node), node))
         gone = _evicted()
@@ -77,20 +81,22 @@ def _remember(node: Node) -> None:
             one.settle()
 
 
-def find(key: str) -> Node | None:
-    """The node of an observation's id, or the root of a trace's, if it is known."""
+def find(client: Any, id: str) -> Node | None:  # noqa: A002 - its name
+    """The node of an observation's id, or the root of a trace's, if this client knows it: another one's is another's."""
+    key = (client, id)
     return _State.open.get(key) or _State.ended.get(key)
 
 
-def _keys(node: Node) -> tuple[str, ...]:
-    return (node.id, node.trace_id) if node.up is None and node.root is node else (node.id,)
+def _keys(node: Node) -> tuple[_Key, ...]:
+    own = (node.client, node.id)
+    return (own, (node.client, node.trace_id)) if node.up is None and node.root is node else (own,)
 
 
 def _evicted() -> list[Node]:
     gone: list[Node] = []
     while _State.ended and (len(_State.ended) > MAX_ENDED or _State.size > MAX_ENDED_CHARACTERS):
         _, node = _State.ended.popitem(last=False)
-        _State.size -= _State.sizes.pop(node.id, 0)
+        _State.size -= _State.sizes.pop((node.client, node.id), 0)
         gone.append(node)
     return gone
 

@@ -2,49 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse import tracing
 from otel_langfuse.model import ScoreFields
+from otel_langfuse.propagation import project
 from otel_langfuse.tracing import Observation, ObservationFields, TraceUpdate
 from otel_langfuse.tracing._origin import NOTES
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from otel_langfuse.client import Client
+
+
+class _InProject(tracing.start_as_current_observation):
+    """One in a project that is not what the context says."""
+
+    __slots__ = ("_project", "_within")
+    _project: str
+
+    def __enter__(self) -> Observation:
+        self._within = project(self._project)
+        self._within.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        super().__exit__(kind, error, traceback)
+        self._within.__exit__(None, None, None)
+
+    @classmethod
+    def of(cls, project: str, name: str, fields: Mapping[str, Any]) -> _InProject:
+        made = cls(name, **fields)
+        made._project = project
+        return made
+
 
 class Modern:
-    """Observations in the current context; see ``otel_langfuse.tracing``."""
+    """Observations in the current context, of the client's project; see ``otel_langfuse.tracing``."""
+
+    _client: Client
+
+    def _within(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._client.project is None else project(self._client.project)
+
+    def _current(self, name: str, **fields: Any) -> tracing.start_as_current_observation:
+        if self._client.project is None:
+            return tracing.start_as_current_observation(name, **fields)
+        return _InProject.of(self._client.project, name, fields)
 
     def start_as_current_observation(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
         """See ``otel_langfuse.start_as_current_observation``."""
-        return tracing.start_as_current_observation(name, **fields)
+        return self._current(name, **fields)
 
     def start_observation(self, *, name: str, **fields: Any) -> Observation:
         """See ``otel_langfuse.start_observation``."""
-        return tracing.start_observation(name, **fields)
+        with self._within():
+            return tracing.start_observation(name, **fields)
 
     def start_as_current_span(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
         """The same, for a span: the name that version 3 had for it."""
-        return tracing.start_as_current_observation(name, as_type="span", **fields)
+        return self._current(name, as_type="span", **fields)
 
     def start_as_current_generation(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
         """Likewise, for a generation."""
-        return tracing.start_as_current_observation(name, as_type="generation", **fields)
+        return self._current(name, as_type="generation", **fields)
 
     def start_span(self, *, name: str, **fields: Any) -> Observation:
         """Likewise, without making it current."""
-        return tracing.start_observation(name, as_type="span", **fields)
+        with self._within():
+            return tracing.start_observation(name, as_type="span", **fields)
 
     def start_generation(self, *, name: str, **fields: Any) -> Observation:
         """Likewise."""
-        return tracing.start_observation(name, as_type="generation", **fields)
+        with self._within():
+            return tracing.start_observation(name, as_type="generation", **fields)
 
     def create_event(self, *, name: str, **fields: Any) -> Observation:
         """See ``otel_langfuse.create_event``."""
-        return tracing.create_event(name, **fields)
+        with self._within():
+            return tracing.create_event(name, **fields)
 
     def update_current_span(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
         """See ``otel_langfuse.update_current_span``."""

@@ -20,7 +20,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 
 from otel_langfuse import attributes as names
 from otel_langfuse import model
-from otel_langfuse.propagation import of_all_spans, set_attributes, tell_late
+from otel_langfuse.propagation import of_all_spans, project_of, set_attributes, tell_late
 from otel_langfuse.spans import from_sdk
 from otel_langfuse.tracing import _ending
 from otel_langfuse.tracing._origin import NOTES
@@ -146,7 +146,7 @@ class Node:
             had = self._of(names.TRACE_TAGS)
             made[names.TRACE_TAGS] = tuple(dict.fromkeys([*(had if isinstance(had, (list, tuple)) else ()), *tags]))
         self.shared.update(of_all_spans(made))
-        tell_late(self.trace_id, made)
+        tell_late(self.trace_id, made, project_of(self.span))
         return made
 
     def _of(self, key: str) -> Any:
@@ -208,7 +208,7 @@ class Node:
         """Sends the whole span again, with what was said since. False where the destination would keep both."""
         try:
             spans, _ = from_sdk([self.span])  # type: ignore[list-item]  # what is no SDK span, cannot be read
-            return bool(spans) and self.client.processor.replace(self._changed(spans[0]))
+            return bool(spans) and self.client.processor.replace(self._changed(spans[0]), self.span)
         except Exception as error:  # noqa: BLE001 - a foreign span
             NOTES.note("update", f"an update after the end is sent as a span of its own: {type(error).__name__}")
             return False

@@ -12,7 +12,7 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContex
 from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse import attributes as names
-from otel_langfuse.propagation import set_attributes, with_propagated
+from otel_langfuse.propagation import set_attributes, with_project, with_propagated
 from otel_langfuse.tracing._origin import NOTES, local_root, origin
 from otel_langfuse.tracing.observation import begun
 
@@ -32,10 +32,12 @@ def trace_node(client: Client, said: Given) -> Node:
     """The trace of this id if it is known, told what was said; else a new root span."""
     own_id = said.ids.get("id")
     trace_id = secrets.token_hex(16) if own_id is None else trace_id_of(own_id)
-    node = _known.find(trace_id) or _around(client, trace_id)
+    node = _known.find(client, trace_id) or _around(client, trace_id)
     if node is None:
         context = set_span_in_context(INVALID_SPAN, otel_context.get_current())
-        span = _begin(said.name or _NAMELESS, "span", context, said, trace_id=trace_id, span_id=root_id_of(trace_id), bare=True)
+        span = _begin(
+            client, said.name or _NAMELESS, "span", context, said, trace_id=trace_id, span_id=root_id_of(trace_id), bare=True
+        )
         node = Node(client, span, trace_id, root_id_of(trace_id), None)
         node.is_trace = True
         if own_id not in (None, node.trace_id):
@@ -52,7 +54,7 @@ def observation_node(client: Client, said: Given, as_type: str, parent: Node | N
     """
     own_id = said.ids.get("id")
     id = None if own_id is None else observation_id_of(own_id)  # noqa: A001 - its name
-    known = None if id is None else _known.find(id)
+    known = None if id is None else _known.find(client, id)
     if known is not None:
         known.tell(said)
         _end_if_said(known, said, as_type)
@@ -73,7 +75,7 @@ def observation_node(client: Client, said: Given, as_type: str, parent: Node | N
 
 def begin_below(node: Node, name: str) -> Span:
     """A span under one that may have ended."""
-    return begun(name, "event", _within(node.span, node), {})
+    return begun(name, "event", _of(node.client, _within(node.span, node)), {})
 
 
 def _end_if_said(node: Node, said: Given, as_type: str) -> None:
@@ -92,9 +94,9 @@ def _started(client: Client, said: Given, kind: str, parent: Node | None, id: st
         trace_id = secrets.token_hex(16)
         id = id or root_id_of(trace_id)  # noqa: A001
         context = set_span_in_context(INVALID_SPAN, otel_context.get_current())
-        return Node(client, _begin(name, kind, context, said, trace_id=trace_id, span_id=id), trace_id, id, None)
+        return Node(client, _begin(client, name, kind, context, said, trace_id=trace_id, span_id=id), trace_id, id, None)
     id = id or secrets.token_hex(8)  # noqa: A001
-    span = _begin(name, kind, _within(parent.span, parent), said, trace_id=parent.trace_id, span_id=id)
+    span = _begin(client, name, kind, _within(parent.span, parent), said, trace_id=parent.trace_id, span_id=id)
     node = Node(client, span, parent.trace_id, id, parent)
     node.trace_own_id = parent.trace_own_id
     return node
@@ -103,16 +105,16 @@ def _started(client: Client, said: Given, kind: str, parent: Node | None, id: st
 def _by_ids(client: Client, said: Given, kind: str, own_trace: str, id: str) -> Node:  # noqa: A002 - its name
     """Under what the ids name, whether this process knows it or not."""
     trace_id = trace_id_of(own_trace)
-    root = _known.find(trace_id) or _around(client, trace_id)
+    root = _known.find(client, trace_id) or _around(client, trace_id)
     above = said.ids.get("parent_observation_id")
-    parent = root if above is None else _known.find(observation_id_of(above))
+    parent = root if above is None else _known.find(client, observation_id_of(above))
     if parent is not None and parent.trace_id == trace_id:
         context = _within(parent.span, parent)
     else:
         parent = None
         parent_id = root_id_of(trace_id) if above is None else observation_id_of(above)
         context = set_span_in_context(_somewhere_else(trace_id, parent_id), otel_context.get_current())
-    span = _begin(said.name or kind, kind, context, said, trace_id=trace_id, span_id=id)
+    span = _begin(client, said.name or kind, kind, context, said, trace_id=trace_id, span_id=id)
     node = Node(client, span, trace_id, id, parent)
     node.trace_own_id = own_trace
     if parent is None:
@@ -147,11 +149,19 @@ def _within(span: Span, node: Node) -> Context:
     return set_span_in_context(span, with_propagated(shared, context) if shared else context)
 
 
-def _begin(name: str, kind: str, context: Context, said: Given, *, trace_id: str, span_id: str, bare: bool = False) -> Span:
+def _of(client: Client, context: Context) -> Context:
+    """``context``, in which spans are of the client's project."""
+    return context if client.project is None else with_project(client.project, context)
+
+
+def _begin(
+    client: Client, name: str, kind: str, context: Context, said: Given, *, trace_id: str, span_id: str, bare: bool = False
+) -> Span:
     found = origin()
     if found is None:
         return INVALID_SPAN
     try:
+        context = _of(client, context)
         with chosen(found.tracer, trace_id, span_id) as can_choose:
             if not can_choose and not get_current_span(context).get_span_context().is_valid:
                 context = set_span_in_context(_somewhere_else(trace_id, root_id_of(trace_id)), context)

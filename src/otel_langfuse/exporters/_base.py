@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -160,6 +160,7 @@ def prepared(
     ledger: Ledger,
     *,
     media: MediaWay | None,
+    projects: Collection[str] | None = None,
 ) -> list[Span]:
     """Steps 5 to 8 of the house for one batch: reads and masks, and reports what cannot be read to ``sending``.
 
@@ -170,11 +171,12 @@ def prepared(
         sending: whose items are ``spans``.
         ledger: notes what the mask could not do.
         media: the way that media go.
+        projects: see ``propagation.stamped``.
     """
     read, drops = from_sdk(spans, attributes)
     for drop in drops:
         sending.dropped(drop)
-    masked = ready(stamped(read), mask, None if media is None else media.lifting)
+    masked = ready(stamped(read, projects), mask, None if media is None else media.lifting)
     note_failures(masked, ledger)
     return masked.spans
 

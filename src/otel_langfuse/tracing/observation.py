@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation import get_current_span
 from otel_langfuse import attributes as names
 from otel_langfuse.model import ScoreFields
 from otel_langfuse.propagation import _detach as detach
-from otel_langfuse.propagation import set_attributes, tell_late
+from otel_langfuse.propagation import project_of, set_attributes, tell_late
 
 from . import _ending
 from ._origin import NOTES, local_root, origin, scored, unsampled, within
@@ -364,7 +364,7 @@ def _current(what: str) -> Span | None:
 
 def _update_trace(span: Span, fields: Mapping[str, Any]) -> None:
     attributes = added(TRACE, fields, {})
-    tell_late(format_trace_id(span.get_span_context().trace_id), attributes)
+    tell_late(format_trace_id(span.get_span_context().trace_id), attributes, project_of(span))
     root = local_root(span)
     for one in (span,) if root is None else (span, root):
         if not one.is_recording():
