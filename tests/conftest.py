@@ -21,6 +21,7 @@ from opentelemetry.util._once import Once
 
 from langfuse_server import PUBLIC, SECRET, LangfuseServer
 from otel_langfuse import client as clients
+from otel_langfuse import propagation
 from otel_langfuse.classic import _client, _known
 from otel_langfuse.tracing import _origin, register
 
@@ -78,6 +79,7 @@ def _nothing_is_left_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(clients, "_waiting", None)
     yield
     _origin.register()
+    propagation.projects.clear()
 
 
 @pytest.fixture

@@ -213,17 +213,17 @@ def test_a_name_that_nobody_has_is_sent_to_nobody_with_one_line_for_all_clients(
 
 def test_nothing_is_kept_of_spans_that_are_gone(two: Tenants) -> None:
     gc.collect()
-    before = len(propagation._projects)
     with project("a"):
+        before = len(propagation.projects)
         for _ in range(1000):
             two.tracer.start_span("never ended")
         held = two.tracer.start_span("held")
     gc.collect()
-    assert len(propagation._projects) == before + 1
+    assert len(propagation.projects) == before + 1
     held.end()
     del held
     gc.collect()
-    assert len(propagation._projects) == before
+    assert len(propagation.projects) == before
 
 
 # -- without a project ---------------------------------------------------------------------------------------------------

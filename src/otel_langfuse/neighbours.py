@@ -31,16 +31,14 @@ class _Neighbours:
         if member in living:
             return
         living.append(member)
+        member.met = (*member.met, self)
         self._members = [weakref.ref(found) for found in living]
         self.routes = tuple(found.route for found in living)
         self.ways = tuple(dict.fromkeys(route.by for route in self.routes if route.by is not None))
         active = {found.route.identity for found in living if not found.has_ended()}
         self.several = self.several or len(active - {None}) > 1
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether no span of theirs can name a project by itself, and there is but one project."""
-        return not self.ways and not self.several
+        for found in living:
+            found.look()
 
     def speaks(self, member: Member) -> bool:
         """Whether it is the first of the living projects: one line for all of them is enough."""
@@ -60,49 +58,53 @@ class Member:
         self.route = route
         self.gives_way = False  # another processor has taken its place
         self._has_ended = has_ended
-        self._is_alone = route.is_default is not False and not route.is_named  # gets spans of no project where there is no other
-        self._met: tuple[_Neighbours, ...] = ()  # mostly one: hardly anybody adds a processor to two providers
-        self._key: Any = None
+        self.met: tuple[_Neighbours, ...] = ()  # mostly one: hardly anybody adds a processor to two providers
+        self.key: Any = self  # nothing yet
+        self.takes_all = route.identity is None
+        """Whether every span that no context gives a project is meant for it; asked for each span, so it is known beforehand."""
 
     def has_ended(self) -> bool:
         """Whether spans that end now go to it no more."""
         return self.gives_way or self._has_ended()
 
     def meet(self, span: Any) -> None:
-        """Looks whose neighbour it is. To be called with each span that starts."""
+        """Looks whose neighbour it is. To be called with a span that starts, unless ``key`` is what stands for its provider."""
         key = getattr(span, "_span_processor", None)
         if key is None:
             key = span.resource
-        if key is not self._key:
+        if key is not self.key:
             self._join(_known_by(key, span.resource))
-            self._key = key
+            self.key = key
+
+    def look(self) -> None:
+        """Looks at the neighbours anew; called when there is another one."""
+        if self.route.identity is not None:
+            alone = not any(met.several for met in self.met)
+            nobody_else = not any(met.ways for met in self.met)
+            self.takes_all = nobody_else and reason(self.route, (), None, alone=alone) is None
 
     def refusal(self, span: Any) -> tuple[DropReason | None, str | None]:
         """Why a finished span is not meant for this processor; None if it is. And what went wrong; None: others say so."""
         mine = self.route
         if mine.identity is None:
             return None, ""
-        if not self._met:
+        if not self.met:
             self._join(_known_by(span.resource, span.resource))
         name, detail = project_of(span), ""
         if name is None:
-            if self._is_alone and len(self._met) == 1 and self._met[0].is_plain:  # as nearly always
-                return None, ""
             try:
-                name = named_by([way for met in self._met for way in met.ways], span)
+                name = named_by([way for met in self.met for way in met.ways], span)
             except Exception as error:  # noqa: BLE001 - a user's function; nobody can say then whose span it is
                 name, detail = "", f"route raised {type(error).__name__}"
-        routes = [route for met in self._met for route in met.routes]
-        why = reason(mine, routes, name, alone=not any(met.several for met in self._met))
-        if why is DropReason.NO_PROJECT and not self._met[0].speaks(self):
+        routes = [route for met in self.met for route in met.routes]
+        why = reason(mine, routes, name, alone=not any(met.several for met in self.met))
+        if why is DropReason.NO_PROJECT and not self.met[0].speaks(self):
             return why, None
         return why, detail
 
     def _join(self, found: _Neighbours) -> None:
         with _lock:
             found.add(self)
-        if found not in self._met:
-            self._met += (found,)
 
 
 # -- providers, by what their spans carry ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict
 
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import TraceFlags, format_trace_id
@@ -30,7 +30,7 @@ from .pipeline import sample
 from .pipeline.mask import Mask, Masking
 from .pipeline.route import By, Route, checked_route
 from .prepare import ready
-from .propagation import is_late, note_project, propagated_attributes, set_attributes, stamped
+from .propagation import is_late, note_project, projects, propagated_attributes, set_attributes, stamped
 from .spans import from_sdk, to_sdk, with_attributes
 from .stats import Ledger
 from .transport import suppressed
@@ -244,10 +244,12 @@ class LangfuseSpanProcessor(SpanProcessor):
         if self._batch is None:
             return
         try:
-            self._member.meet(span)
-            context = get_current() if parent_context is None else parent_context  # once for all that look into it
-            note_project(span, context)
-            found = propagated_attributes(context, trust_baggage=self._trust_baggage)
+            member = self._member
+            if getattr(span, "_span_processor", None) is not member.key:
+                member.meet(span)
+            if projects:
+                note_project(span, parent_context)
+            found = propagated_attributes(parent_context, trust_baggage=self._trust_baggage)
             if found:
                 set_attributes(span, found, unless_there=True)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
@@ -263,7 +265,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         if batch is None or context is None or not context.trace_flags & TraceFlags.SAMPLED:
             return
         try:
-            reason, detail = self._member.refusal(whose)
+            reason, detail = (None, "") if self._member.takes_all and not projects else self._member.refusal(whose)
             if reason is None and (self._predicate is not None or self._bound is not None):
                 reason, detail = self._choose(span)
             if reason is not None:
@@ -438,7 +440,7 @@ def _held_bytes(value: Any) -> int:
 
 
 class _Own(NamedTuple):
-    """What is this destination's alone: ``static`` attributes of all its spans, and the names of its ``projects``, if it is one."""
+    """What is this destination's alone: ``static`` attributes of all its spans, and its names, where it is a project."""
 
     static: Mapping[str, str]
     projects: Collection[str] | None

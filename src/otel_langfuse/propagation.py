@@ -107,10 +107,13 @@ def propagated_attributes(context: Context | None = None, *, trust_baggage: bool
 
 # -- whose spans ---------------------------------------------------------------------------------------------------------------
 
-_projects: Final[dict[int, _Started]] = {}
-"""``id()`` of a living span's context -> its project. No attribute, which every other exporter would see; and not by the span's
+projects: Final[dict[int, _Started | None]] = {}
+"""Empty as long as nobody has named a project in this process; then, beside one entry that says so:
+
+``id()`` of a living span's context -> its project. No attribute, which every other exporter would see; and not by the span's
 own ids, because two projects may have spans of the same ids. The context is the same object in all that stands for the span.
 """
+_IN_USE: Final = 0  # no object's id
 
 
 class _Started(weakref.ref[Any]):
@@ -123,8 +126,8 @@ class _Started(weakref.ref[Any]):
 
 def _forget(started: Any) -> None:  # the weak reference itself
     key = started.key
-    if _projects.get(key) is started:
-        _projects.pop(key, None)
+    if projects.get(key) is started:
+        projects.pop(key, None)
 
 
 @contextmanager
@@ -141,7 +144,7 @@ def project(name: str) -> Iterator[None]:
         name: as given to ``configure(project=...)``, or the public key of the project.
     """
     found = name if isinstance(name, str) and name.strip() and len(name) <= MAX_CHARACTERS else ""
-    token = otel_context.attach(otel_context.set_value(_PROJECT, found))
+    token = otel_context.attach(with_project(found, otel_context.get_current()))
     try:
         yield
     finally:
@@ -156,29 +159,30 @@ def current_project(context: Context | None = None) -> str | None:
 
 def with_project(name: str, context: Context) -> Context:
     """``context`` with this project as the one of the spans that start in it."""
+    projects[_IN_USE] = None
     return otel_context.set_value(_PROJECT, name, context)
 
 
 def note_project(span: Any, context: Context | None) -> None:
     """Remembers, as long as the application holds the span that has started, which project it belongs to, if to one."""
     name = current_project(context)
-    if name is None and _projects:
-        above = _projects.get(id(trace.get_current_span(context).get_span_context()))
+    if name is None:
+        above = projects.get(id(trace.get_current_span(context).get_span_context()))
         name = None if above is None else above.project
     if name is None:
         return
     key = id(span.get_span_context())
-    if key not in _projects:
+    if key not in projects:
         started = _Started(span, _forget)
         started.key, started.project = key, name
-        _projects[key] = started
+        projects[key] = started
 
 
 def project_of(span: Any) -> str | None:
     """The project that a span, also a finished one, belongs to by the context that it started in; None if to none."""
-    if not _projects:
+    if not projects:
         return None
-    found = _projects.get(id(span.get_span_context()))
+    found = projects.get(id(span.get_span_context()))
     return None if found is None else found.project
 
 
