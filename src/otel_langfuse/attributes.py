@@ -38,6 +38,14 @@ ENVIRONMENT: Final = "langfuse.environment"  # str: [a-z0-9-_]{1,40}, not starti
 RELEASE: Final = "langfuse.release"  # str
 VERSION: Final = "langfuse.version"  # str
 
+# -- of an experiment, on every span of it (api.md 7.3) ------------------------------------------------------------------------
+EXPERIMENT_ID: Final = "langfuse.experiment.id"  # str
+EXPERIMENT_NAME: Final = "langfuse.experiment.name"  # str: of the run
+EXPERIMENT_DATASET_ID: Final = "langfuse.experiment.dataset.id"  # str
+EXPERIMENT_ITEM_ID: Final = "langfuse.experiment.item.id"  # str
+EXPERIMENT_ITEM_ROOT: Final = "langfuse.experiment.item.root_observation_id"  # str
+EXPERIMENT_EXPECTED_OUTPUT: Final = "langfuse.experiment.item.expected_output"  # str: JSON; on the root only
+
 # -- between the rooms ------------------------------------------------------------------------------------------------------
 AS_ROOT: Final = "langfuse.internal.as_root"  # bool: treat this span as its trace's root although it has a parent
 IS_APP_ROOT: Final = "langfuse.internal.is_app_root"  # bool: the first span of its trace that this application exports

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from otel_langfuse import picture
 from otel_langfuse.config import ENVIRONMENT_EXPECTED, checked_environment
 from otel_langfuse.errors import ScoreError
 from otel_langfuse.model import SCORE_DATA_TYPES, Json, Score, ScoreFields
@@ -163,9 +164,4 @@ def _timestamp(value: Any) -> str:
 
 def _snapshot(value: Any) -> Json:
     """What it is now, as JSON."""
-    if value is None:
-        return None
-    try:
-        return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ScoreError(f"metadata={type(value).__name__}: expected what has a JSON form ({type(error).__name__})") from None
+    return None if value is None else orjson.loads(picture.json_text(value))

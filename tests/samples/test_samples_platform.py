@@ -1,0 +1,181 @@
+"""Prompts and datasets, as the platform's tutorials use them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from langfuse_server import LangfuseServer
+from otel_langfuse import ApiError, Langfuse, get_client, observe
+
+
+def asked(server: LangfuseServer, path: str) -> int:
+    return sum(method == "GET" and route.startswith(path) for method, route in server.requests)
+
+
+# -- prompts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_created_fetched_compiled_and_linked(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    langfuse.create_prompt(name="folder/system-prompt-v2", prompt="Hello {{user_name}}, {{ unknown }}!", labels=["production"])
+    prompt = langfuse.get_prompt("folder/system-prompt-v2", label="production")
+    assert prompt.compile(user_name="Alice") == "Hello Alice, {{ unknown }}!"
+    langfuse.trace(name="t").generation(name="g", prompt=prompt).end()
+    langfuse.flush()
+    assert (server.one("g").prompt_name, server.one("g").prompt_version) == ("folder/system-prompt-v2", 1)
+
+
+def test_what_is_put_in_is_not_looked_at_again_and_nothing_is_escaped(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    langfuse.create_prompt(name="p", prompt="{{a}}|{{b}}|{{c}}|{{broken", labels=["production"])
+    assert langfuse.get_prompt("p").compile(a="{{b}}", b="<b>", c=None) == "{{b}}|<b>||{{broken"
+
+
+def test_a_chat_prompt_with_a_placeholder(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    langfuse.create_prompt(
+        name="chat",
+        prompt=[
+            {"role": "system", "content": "You know {{topic}}."},
+            {"type": "placeholder", "name": "history"},
+            {"role": "user", "content": "{{question}}"},
+        ],
+        labels=["production"],
+    )
+    prompt = langfuse.get_prompt("chat")
+    history = [{"role": "user", "content": "about {{topic}}"}]
+    assert prompt.compile(topic="tea", question="why?", history=history) == [
+        {"role": "system", "content": "You know tea."},
+        {"role": "user", "content": "about tea"},
+        {"role": "user", "content": "why?"},
+    ]
+    assert {"type": "placeholder", "name": "history"} in prompt.compile(topic="tea")
+
+
+def test_a_prompt_is_kept_for_a_while_and_then_fetched_in_the_background(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    langfuse.create_prompt(name="p", prompt="one", labels=["production"])
+    assert [langfuse.get_prompt("p").prompt for _ in range(3)] == ["one"] * 3
+    assert asked(server, "/v2/prompts") == 1
+    server.prompts["p"][0]["prompt"] = "two"
+    assert langfuse.get_prompt("p", cache_ttl_seconds=0.000_001).prompt == "one", "at once, and what is known"
+    server.wait_for(lambda: langfuse.get_prompt("p").prompt == "two")
+    assert asked(server, "/v2/prompts") == 2
+    server.prompts["p"][0]["prompt"] = "three"
+    assert langfuse.get_prompt("p", cache_ttl_seconds=0).prompt == "three"
+    langfuse.create_prompt(name="p", prompt="four", labels=["production"])
+    assert langfuse.get_prompt("p").prompt == "four"
+    assert langfuse.get_prompt("p", version=1).prompt == "three"
+
+
+def test_without_a_server_what_is_known_is_used_then_a_fallback_then_it_raises(
+    server: LangfuseServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    langfuse = Langfuse(timeout=1)
+    langfuse.create_prompt(name="p", prompt="known", labels=["production"])
+    langfuse.get_prompt("p")
+    server.down = True
+    assert langfuse.get_prompt("p", cache_ttl_seconds=0.000_001).prompt == "known"
+    found = langfuse.get_prompt("q", fallback="instead, {{x}}", max_retries=0)
+    assert (found.compile(x=1), found.is_fallback) == ("instead, 1", True)
+    with pytest.raises(ApiError, match="HTTP 503"):
+        langfuse.get_prompt("q", max_retries=0)
+    server.down = False
+    with pytest.raises(ApiError, match="Prompt not found: 'q'") as missing:
+        langfuse.get_prompt("q")
+    assert missing.value.status == 404
+    langfuse.trace(name="t").generation(name="g", prompt=found).end()
+    langfuse.flush()
+    assert server.one("g").prompt_name is None, "a fallback is no version of anything"
+
+
+def test_a_call_is_tried_again_after_trouble_that_passes_and_not_after_a_refusal(server: LangfuseServer) -> None:
+    langfuse = Langfuse()
+    server.down = True
+    with pytest.raises(ApiError):
+        langfuse.get_prompt("p", max_retries=1)
+    assert asked(server, "/v2/prompts") == 2
+    server.down = False
+    with pytest.raises(ApiError):
+        langfuse.get_prompt("p", max_retries=3)
+    assert asked(server, "/v2/prompts") == 3
+
+
+def test_a_local_store_has_no_prompts(monkeypatch: pytest.MonkeyPatch, server: LangfuseServer, tmp_path: Any) -> None:
+    langfuse = Langfuse(host=f"sqlite:///{tmp_path}/x.db")
+    with pytest.raises(ApiError, match="local store"):
+        langfuse.get_prompt("p")
+    assert langfuse.get_prompt("p", fallback="f").prompt == "f"
+
+
+# -- datasets ----------------------------------------------------------------------------------------------------------
+
+
+def my_pipeline(question: str) -> str:
+    @observe()
+    def inside(question: str) -> str:
+        return question.upper()
+
+    return inside(question)
+
+
+def test_a_dataset_is_made_read_run_and_scored(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    langfuse.create_dataset(name="qa-eval")
+    for word in ("a", "b"):
+        langfuse.create_dataset_item(dataset_name="qa-eval", input=word, expected_output="A")
+    server.items.append({**server.items[0], "id": "archived", "status": "ARCHIVED"})
+    seen = []
+    for item in langfuse.get_dataset("qa-eval").items:
+        with item.observe(run_name="experiment-v2") as trace:
+            output = my_pipeline(item.input)
+            trace.update(output=output)
+            item.score(name="exact_match", value=1 if output == item.expected_output else 0)
+        seen.append(trace.id)
+    langfuse.flush()
+    assert len(seen) == 2
+    assert [run["traceId"] for run in server.runs] == seen
+    assert {run["runName"] for run in server.runs} == {"experiment-v2"}
+    assert [run["datasetItemId"] for run in server.runs] == [item["id"] for item in server.items[:2]]
+    assert [(score["traceId"], score["value"]) for score in server.scores] == [(seen[0], 1.0), (seen[1], 0.0)]
+    roots = [one for one in server.observations if one.name == "dataset-item-run"]
+    assert [(one.input, one.output, one.trace_id) for one in roots] == [("a", "A", seen[0]), ("b", "B", seen[1])]
+    inside = [one for one in server.observations if one.name == "inside"]
+    assert [one.parent_id for one in inside] == [one.id for one in roots]
+    said = inside[0].metadata["attributes"]
+    assert said["langfuse.experiment.name"] == "experiment-v2", "on every span, by which Langfuse 4 knows the run"
+    assert said["langfuse.experiment.id"] == "run-experiment-v2"
+    assert said["langfuse.experiment.item.root_observation_id"] == roots[0].id
+    assert roots[0].metadata["attributes"]["langfuse.experiment.item.expected_output"] == '"A"'
+
+
+def test_a_dataset_of_many_pages(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    langfuse.create_dataset(name="large")
+    made = langfuse.create_dataset_item(dataset_name="large", input=0)
+    server.items += [{**server.items[0], "id": f"more-{i}", "input": i} for i in range(1, 120)]
+    items = langfuse.get_dataset("large").items
+    assert [item.input for item in items] == list(range(120))
+    assert items[0].id == made.id
+
+
+def test_a_run_goes_on_where_its_item_cannot_be_linked(server: LangfuseServer, caplog: pytest.LogCaptureFixture) -> None:
+    langfuse = Langfuse(timeout=1, max_retries=0, flush_interval=0.1)
+    langfuse.create_dataset(name="d")
+    item = langfuse.create_dataset_item(dataset_name="d", input="a")
+    assert item.score(name="too early", value=1) is None
+    server.down = True
+    with pytest.raises(ValueError, match="of the program"), item.observe(run_name="r"):
+        raise ValueError("of the program")
+    server.down = False
+    server.wait_for(lambda: bool(server.observations))
+    assert server.one("dataset-item-run").level == "ERROR"
+    assert "not linked to its run" in caplog.text
+    assert "expected inside of item.observe" in caplog.text
+
+
+def test_what_is_not_there_raises(server: LangfuseServer) -> None:
+    with pytest.raises(ApiError, match="Dataset not found"):
+        get_client().get_dataset("missing")
