@@ -39,6 +39,11 @@ class Api:
         keys = {} if self._missing else basic_authorization(str(config.public_key), str(config.secret_key))
         self._transport = None if self._missing else HttpTransport(config.base_url, keys, tls=tls)
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether there is a server, and keys for it."""
+        return self._transport is not None
+
     def call(
         self,
         method: str,

@@ -128,7 +128,8 @@ class Prompts:
         except ApiError as error:
             if not fallback:
                 raise
-            _LOGGER.warning("otel-langfuse: get_prompt: the fallback is used: %s", error)
+            level = logging.WARNING if self._api.can_be_asked else logging.INFO  # a local store has no prompts, by choice
+            _LOGGER.log(level, "otel-langfuse: get_prompt: the fallback is used: %s", error)
             return Prompt(name, version or 0, deepcopy(fallback), is_fallback=True)
 
     def create(
