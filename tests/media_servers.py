@@ -116,6 +116,8 @@ class _Api(_Handler):
             body = gzip.decompress(self.raw) if headers.get("content-encoding") == "gzip" else self.raw
             langfuse.take_spans(body)
             self.answer(200)
+        elif self.command == "PUT":
+            self.answer(*langfuse.store(self.path.removeprefix("/storage"), headers, self.raw))
         elif headers.get("authorization") != langfuse.authorization:
             self.answer(401, {"message": "Invalid credentials"})
         elif self.command == "POST" and self.path == "/api/public/media":
@@ -152,6 +154,7 @@ class Langfuse:
         self.concluded: dict[str, dict[str, Any]] = {}
         self.spans: list[Any] = []
         self.wire = b""
+        self.is_one_origin = False  # the storage is a path of the API's server, as behind one proxy
         self.problems: list[str] = []
         self._numbers = itertools.count()
 
@@ -187,7 +190,8 @@ class Langfuse:
             return 201, {"mediaId": media_id, "uploadUrl": None}
         signature = f"SIGNATURE{next(self._numbers)}"
         self.signed[signature] = media_id
-        return 201, {"mediaId": media_id, "uploadUrl": f"{self.storage.url}/{media_id}?X-Amz-Signature={signature}"}
+        storage = f"{self.api.url}/storage" if self.is_one_origin else self.storage.url
+        return 201, {"mediaId": media_id, "uploadUrl": f"{storage}/{media_id}?X-Amz-Signature={signature}"}
 
     def store(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
         media_id, _, signature = path.strip("/").partition("?X-Amz-Signature=")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from otel_langfuse.media import LangfuseMedia, accepted_type, decoded, media_id_of, sha256_of, sniffed_type
 from otel_langfuse.model import Resource, Scope, Span, SpanEvent
 from otel_langfuse.pipeline.mask import masking
+from otel_langfuse.pipeline import media as lifting_module
 from otel_langfuse.pipeline.media import Lifting, file_name, lift, marker, settled
 from otel_langfuse.pipeline.media._fields import field_of
 from otel_langfuse.pipeline.media._text import replaced
@@ -280,7 +281,8 @@ def test_write_names_the_file() -> None:
 
 
 @pytest.mark.parametrize("way", ["send", "cut", "write"])
-def test_what_is_too_large_is_not_even_decoded_and_says_so(way: Any) -> None:
+def test_what_is_too_large_is_not_even_decoded_and_says_so(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifting_module, "decoded", None)
     found = lifted(f"data:image/png;base64,{'A' * 4000}", Lifting(way, 1000))
     said = "<media: image/png, 3,000 bytes>" if way == "cut" else "<media not sent: too_large: image/png, 3,000 bytes>"
     assert found.attributes["input.value"] == said

@@ -31,11 +31,13 @@ from otel_langfuse import (
     LangfuseSpanProcessor,
     SqliteExporter,
 )
+from otel_langfuse.batch import Sending, Stop
 from otel_langfuse.exporters import _media
 from otel_langfuse.media import media_id_of, sha256_of
 from otel_langfuse.model import Stats
+from otel_langfuse.stats import Ledger
 from otel_langfuse.store import Store
-from servers import Server, multi_status, provider_with
+from servers import Server, multi_status, provider_with, sdk_spans
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(200))
 URI = "data:image/png;base64," + base64.b64encode(PNG).decode()
@@ -93,6 +95,17 @@ def test_media_arrive_by_three_calls_before_the_span_that_refers_to_them(langfus
     (concluded,) = langfuse.concluded.values()
     assert (concluded["uploadHttpStatus"], concluded["uploadHttpError"]) == (200, None)
     assert balanced(processor.media_stats()) == balanced(processor.stats()) == Stats(1, 1, 0, {})
+    processor.shutdown()
+
+
+def test_a_storage_behind_the_same_origin_gets_no_keys_either(langfuse: Langfuse) -> None:
+    langfuse.is_one_origin = True
+    processor = LangfuseSpanProcessor(**langfuse.settings)
+    record(processor, URI)
+    assert processor.force_flush()
+    (put,) = [call for call in langfuse.api.calls if call.method == "PUT"]
+    assert "authorization" not in put.headers
+    assert langfuse.text(INPUT) == REFERENCE
     processor.shutdown()
 
 
@@ -431,6 +444,22 @@ def test_spans_that_end_in_the_spool_refer_to_nothing_that_was_not_sent(langfuse
     langfuse.wait_for(lambda: len(langfuse.spans) >= 2)
     later.shutdown()
     assert langfuse.text(INPUT, "span").startswith("<media not sent: ")
+
+
+def test_what_shutdown_puts_into_the_spool_unsent_has_markers(langfuse: Langfuse, tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    processor = LangfuseSpanProcessor(LangfuseOTLPExporter(**langfuse.settings, spool_path=path))
+    (ended,) = sdk_spans(["late"], **{INPUT: URI})
+    sending: Any = Sending([(ended, dict(ended.attributes or {}))], Ledger(), Stop())
+    assert processor._batch is not None
+    processor._batch._sender.keep(sending)  # as Batch.shutdown does when its time is over before this batch had its turn
+    assert sending.undecided == 0
+    record(processor, "plain")
+    processor.force_flush()
+    langfuse.wait_for(lambda: len(langfuse.spans) == 2)
+    processor.shutdown()
+    assert langfuse.text(INPUT, "late") == marker("after_shutdown")
+    assert langfuse.methods() == {}
 
 
 # -- other ways, other doors -------------------------------------------------------------------------------------------------
