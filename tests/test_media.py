@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from otel_langfuse.media import LangfuseMedia, accepted_type, decoded, media_id_of, sha256_of, sniffed_type
 from otel_langfuse.model import Resource, Scope, Span, SpanEvent
-from otel_langfuse.pipeline.mask import masking
 from otel_langfuse.pipeline import media as lifting_module
+from otel_langfuse.pipeline.mask import masking
 from otel_langfuse.pipeline.media import Lifting, file_name, lift, marker, settled
 from otel_langfuse.pipeline.media._fields import field_of
 from otel_langfuse.pipeline.media._text import replaced
