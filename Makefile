@@ -7,6 +7,7 @@
 #   make faults         what goes wrong between here and a server, beside the stock SDK; ONLY=... for some (six minutes)
 #   make pyright        the second type checker reads what users would write (mypy does so in `make check`)
 #   make bench          what it costs, beside what others cost (minutes); bench-quick: under a minute
+#   make leaks          how many secrets leave, ours beside the official SDK and logfire, each told to mask them
 #   make capture        records the spans of FAMILY=... anew and shows what changed; without FAMILY: which there are
 #   make backends       the tests against a real Phoenix, which is half a gigabyte
 #   make fix            format, mend what ruff can mend, write the README's table of settings anew
@@ -26,7 +27,7 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
 PARALLEL      := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := check
-.PHONY: check check-oldest processes faults pyright demo bench bench-quick capture backends fix clean
+.PHONY: check check-oldest processes faults pyright demo bench bench-quick leaks capture backends fix clean
 
 check: .venv/.has-dev
 	.venv/bin/ruff format --check --quiet
@@ -55,6 +56,9 @@ bench: .venv/.has-dev
 
 bench-quick: .venv/.has-dev
 	@.venv/bin/python -m benchmarks --quick
+
+leaks: .venv/.has-dev
+	@.venv/bin/python -m benchmarks.leaks
 
 capture: .venv/.has-dev
 	@.venv/bin/python conformance/capture/capture.py $(or $(FAMILY),--list)

@@ -26,6 +26,7 @@ from servers import Server, status
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.leaks.__main__ import leaks
 from benchmarks.leaks.places import KEYS, Places
 
 TRACE = "1" * 32
@@ -106,12 +107,12 @@ def play(exporter: Any, mask: Any, places: Places, timeout_millis: int = 10_000,
 def judged(mask: str, places: Places) -> Callable[[bytes], list[str]]:
     stays = may_stay(mask) | {"release"} | ({"media file"} if mask in ("secrets", "pii") else set())
 
-    def leaks(data: bytes) -> list[str]:
+    def leaking(data: bytes) -> list[str]:
         encoded = [base64.b64encode(places.at("media file").encode() * 9)] if "media file" not in stays else []
         found = [place for place in places.leaked(data) if place not in stays]
         return found + [f"as base64: {one!r}" for one in encoded if one in data]
 
-    return leaks
+    return leaking
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
@@ -125,10 +126,10 @@ def test_nothing_masked_is_on_the_wire_or_in_the_logs(mask: str, exporter: str, 
         sent = b"\n".join(one.body + repr(one.headers).encode() for one in server.received)
     assert b"chat" in sent or mask not in ("secrets", "pii"), "the spans were sent"
     assert len(server.received) > 0
-    leaks = judged(mask, places)
+    found = judged(mask, places)
     assert len(places.secrets) > 100
-    assert leaks(sent) == []
-    assert leaks(caplog.text.encode()) == []
+    assert found(sent) == []
+    assert found(caplog.text.encode()) == []
     assert b"a-key-that-looks-like-none" not in sent.replace(b"authorization", b"")
     if mask in ("raises", "nonsense"):
         assert "values are sent as '<masked: mask failed>'" in caplog.text
@@ -146,8 +147,8 @@ def test_nothing_masked_is_in_the_spool(mask: str, tmp_path: Path) -> None:
         rows = connection.execute("SELECT body FROM requests").fetchall()
     bodies = b"".join(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body for (body,) in rows)
     assert bodies
-    leaks = judged(mask, places)
-    assert leaks(files + bodies) == []
+    found = judged(mask, places)
+    assert found(files + bodies) == []
 
 
 @pytest.mark.parametrize("mask", MASKS)
@@ -163,6 +164,14 @@ def test_nothing_masked_is_in_a_score(mask: str) -> None:
         sent = b"".join(one.body for one in server.received)
     assert b"quality" in sent
     assert [secret for secret in secrets if secret.encode() in sent] == []
+
+
+@pytest.mark.parametrize(("setup", "places"), [("ours, as it comes", set()), ("ours, `mask=`", NAMES)])
+def test_what_make_leaks_says_of_us(setup: str, places: set[str]) -> None:
+    count, leaked, spans = leaks(setup)
+    assert count > 100
+    assert set(leaked) == places
+    assert spans == 4
 
 
 def test_what_is_looked_for_is_found_where_nothing_is_masked() -> None:

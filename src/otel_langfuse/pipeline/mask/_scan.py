@@ -106,7 +106,8 @@ class Scanner:
     """
 
     def __init__(self, rows: Iterable[Row], sweeps: Iterable[Sweep] = ()) -> None:
-        self._cuts = _cuts(rows)
+        cuts = _cuts(rows)
+        self._cuts = [(byte, [cut for cut in cuts if cut.byte == byte]) for byte in dict.fromkeys(cut.byte for cut in cuts)]
         self._sweeps = tuple(sweeps)
 
     def changed(self, texts: Sequence[str]) -> dict[str, str]:
@@ -124,10 +125,12 @@ class Scanner:
 
     def _places(self, data: bytes) -> list[tuple[int, int, str]]:
         places: list[tuple[int, int, str]] = []
-        for cut in self._cuts:
-            at = data.find(cut.byte)
-            if at >= 0 and cut.needs in data:
-                cut.look(data, at, cut, places)
+        for byte, cuts in self._cuts:
+            at = data.find(byte)
+            if at >= 0:
+                for cut in cuts:
+                    if cut.needs in data:
+                        cut.look(data, at, cut, places)
         for sweep in self._sweeps:
             if sweep.needs in data:
                 done = 0

@@ -18,6 +18,7 @@ _Part = TypeVar("_Part", Span, SpanEvent, SpanLink, Resource, Scope)
 
 GROUP: Final = 12
 _SHORT: Final = 48
+_MAX_KEY: Final = 200
 _MAX_KNOWN: Final = 5_000
 _LISTS: Final = frozenset({tuple, list})
 NAMED: Final = "<masked: named secret>"
@@ -63,17 +64,20 @@ class Texts:
         for start in range(0, len(spans), GROUP):
             group = spans[start : start + GROUP]
             texts: list[str] = []
+            short: list[str] = []
             is_plain = not shared
             for span in group:
-                if not self._gather(span, texts):
+                if not self._gather(span, texts, short):
                     is_plain = False
-            changed = self._changed(texts, failed)
+            changed = self._changed(texts, short, failed)
             rewrite = None if is_plain and not changed else _Rewrite(changed, self._names, shared, failed)
             made += group if rewrite is None else map(rewrite.span, group)
         return made
 
-    def _changed(self, texts: list[str], failed: Callable[[str], str]) -> dict[str, str]:
+    def _changed(self, texts: list[str], short: list[str], failed: Callable[[str], str]) -> dict[str, str]:
         """What becomes of texts; short ones of which nothing does are not looked at again."""
+        if short:
+            texts = texts + short
         if not texts:
             return {}
         try:
@@ -81,9 +85,10 @@ class Texts:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong, what was not looked at must not leave
             why = f"{type(error).__name__} while looking for patterns"
             return {text: failed(why) for text in texts}
-        if len(self._known) > _MAX_KNOWN:
-            self._known.clear()
-        self._known.update(text for text in texts if len(text) <= _SHORT and text not in changed and not self._is_named(text))
+        if short:
+            if len(self._known) > _MAX_KNOWN:
+                self._known.clear()
+            self._known.update(text for text in short if len(text) <= _MAX_KEY and text not in changed and not self._is_named(text))
         return changed
 
     def _is_named(self, key: str) -> bool:
@@ -95,49 +100,51 @@ class Texts:
         shared: dict[int, Any] = {}
         for part in parts.values():
             texts: list[str] = []
-            is_plain = self._attributes(part.attributes, texts)
+            is_plain = self._attributes(part.attributes, texts, texts)
             texts += filter(None, (getattr(part, name, None) for name in ("name", "version")))
-            changed = self._changed(texts, failed)
+            changed = self._changed(texts, [], failed)
             if changed or not is_plain:
                 new = _Rewrite(changed, self._names, {}, failed).part(part)
                 if new is not part:
                     shared[id(part)] = new
         return shared
 
-    def _gather(self, span: Span, texts: list[str]) -> bool:
-        """Adds the texts of a span that are not known; whether that is all there is to it."""
-        is_plain = self._attributes(span.attributes, texts)
+    def _gather(self, span: Span, texts: list[str], short: list[str]) -> bool:
+        """Adds the texts of a span that are not known, and apart those that may be; whether that is all there is to it."""
+        is_plain = self._attributes(span.attributes, texts, short)
         if span.name not in self._known:
-            texts.append(span.name)
+            (short if len(span.name) <= _SHORT else texts).append(span.name)
         if span.status_message:
             texts.append(span.status_message)
         if span.trace_state:
             texts.append(span.trace_state)
         for event in span.events:
             texts.append(event.name)
-            is_plain &= self._attributes(event.attributes, texts)
+            is_plain &= self._attributes(event.attributes, texts, short)
         for link in span.links:
             texts.append(link.trace_state)
-            is_plain &= self._attributes(link.attributes, texts)
+            is_plain &= self._attributes(link.attributes, texts, short)
         return is_plain
 
-    def _attributes(self, attributes: Attributes, texts: list[str]) -> bool:
+    def _attributes(self, attributes: Attributes, texts: list[str], short: list[str]) -> bool:
         known = self._known
-        is_plain = attributes.keys() <= known or self._new_keys(attributes, texts)
+        is_plain = attributes.keys() <= known or self._new_keys(attributes, short)
         for value in attributes.values():
             kind = type(value)
             if kind is str:
-                if len(value) > _SHORT or value not in known:
+                if len(value) > _SHORT:
                     texts.append(value)
+                elif value not in known:
+                    short.append(value)
             elif kind not in PLAIN and not _gathered(value, texts):
                 is_plain = False
         return is_plain
 
-    def _new_keys(self, attributes: Attributes, texts: list[str]) -> bool:
+    def _new_keys(self, attributes: Attributes, short: list[str]) -> bool:
         """Adds keys that are not known; whether none of them calls its value a secret."""
         new = [key for key in attributes if key not in self._known]
         named = [key for key in new if self._is_named(key)]
-        texts += new if not named else (key for key in new if key not in named)
+        short += new if not named else (key for key in new if key not in named)
         return not named
 
 
