@@ -88,7 +88,9 @@ class Texts:
         if short:
             if len(self._known) > _MAX_KNOWN:
                 self._known.clear()
-            self._known.update(text for text in short if len(text) <= _MAX_KEY and text not in changed and not self._is_named(text))
+            self._known.update(
+                text for text in short if len(text) <= _MAX_KEY and text not in changed and not self._is_named(text)
+            )
         return changed
 
     def _is_named(self, key: str) -> bool:
