@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.caller import calling
 from benchmarks.masking import masked
+from benchmarks.choosing import choosing
 from benchmarks.meaning import meaning
 from benchmarks.measure import ENVIRON, ROOT, Table, interleaved, ratio, rows, us_each
 from benchmarks.whole import latency, scaling, soak, whole_way
@@ -118,6 +119,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Table | list[Table]]]:
         "mask": lambda: masked(*((7, 250) if quick else (21, 500))),
         "meaning": lambda: meaning(*((6, 250) if quick else (21, 500))),
         "calls": lambda: calling(*((3, 2000) if quick else (9, 8000)), peers=not quick),
+        "choosing": lambda: choosing(6 if quick else 41),
         "through": lambda: whole_way(2 if quick else 6, counts, peers=not quick),
         **({} if quick else more),
     }

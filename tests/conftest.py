@@ -33,6 +33,12 @@ _remarks: list[str] = []
 
 
 @pytest.fixture
+def every_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what happens to spans on their way, whatever they are: all go to Langfuse, not those of LLM calls only."""
+    monkeypatch.setenv("LANGFUSE_FILTER", "all")
+
+
+@pytest.fixture
 def remarks() -> list[str]:
     """Lines appended here are printed before pytest's own summary: what a reader should know but no test enforces."""
     return _remarks

@@ -24,6 +24,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from otel_langfuse import DropReason, LangfuseOTLPExporter, LangfuseSpanProcessor, meters, stats
 from servers import Server, closed_port, hang, late, provider_with, sdk_spans, status
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 LONG_S = 60.0
 
 

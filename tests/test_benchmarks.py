@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import caller, meaning, measure, run, subjects, through, whole, workloads
+from benchmarks import caller, choosing, meaning, measure, run, subjects, through, whole, workloads
 
 
 def test_w1_is_traces_of_five_with_2_kb_in_and_1_kb_out() -> None:
@@ -85,3 +85,10 @@ def test_every_way_to_call_a_small_function_runs(subject: str) -> None:
     command = [sys.executable, "-m", "benchmarks.caller", subject, str(caller.BURST)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=measure.ENVIRON, cwd=measure.ROOT, timeout=60)
     assert float(done.stdout) > 0
+
+
+def test_the_cost_of_choosing_is_beside_what_chooses_nothing_and_all_of_it_is_kept() -> None:
+    heading, lines = choosing.choosing(2)
+    assert heading.startswith("## Choosing")
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == list(choosing.SETTINGS)
+    assert lines[2].split(" | ")[2] == "0.0"

@@ -22,6 +22,8 @@ from otel_langfuse.cli import cli
 from otel_langfuse.spool import Destination, Limits, Part, spool_at
 from servers import Server, sdk_spans, status
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

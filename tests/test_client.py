@@ -16,6 +16,8 @@ import otel_langfuse
 from otel_langfuse import ConfigError, configure
 from servers import Server
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 KEYS = {"public_key": "pk-lf-1", "secret_key": "sk-lf-SECRET"}
 
 

@@ -35,7 +35,10 @@ def runs(agent: Path | None) -> bool:
 
 
 HAS_COLLECTOR = runs(AGENT)
-pytestmark = pytest.mark.skipif(not HAS_COLLECTOR, reason="rotel is not installed, or does not run here")
+pytestmark = [
+    pytest.mark.usefixtures("every_span"),
+    pytest.mark.skipif(not HAS_COLLECTOR, reason="rotel is not installed, or does not run here"),
+]
 
 ATTRIBUTES: dict[str, Any] = {
     "gen_ai.request.model": "gpt-5",

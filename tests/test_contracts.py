@@ -39,7 +39,7 @@ PURE_ROOMS = (
 IMPURE = ("socket", "ssl", "http", "urllib", "threading", "asyncio", "time", "random", "os", "logging")
 
 # What ruff's banned-api bans, and the only rooms that may have it (house.md, "Layers").
-SDK_ROOMS = {"spans", "processor", "exporters", "client", "testing"}
+SDK_ROOMS = {"spans", "processor", "sampler", "exporters", "client", "testing"}
 ENVIRONMENT_ROOMS = {"config", "cli"}
 BANNED = {
     "opentelemetry.sdk": SDK_ROOMS,

@@ -23,6 +23,8 @@ from otel_langfuse.exporters.entry_points import LangfuseIngestionTracesExporter
 from otel_langfuse.store import Store
 from servers import Server, multi_status, sdk_spans
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 AGENT = shutil.which("opentelemetry-instrument", path=str(Path(sys.executable).parent))
 KEYS = {"LANGFUSE_PUBLIC_KEY": "pk-lf-1", "LANGFUSE_SECRET_KEY": "sk-lf-SECRET"}
@@ -106,6 +108,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         others = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
         environ = {**os.environ, **others, **KEYS, **variables, "LANGFUSE_BASE_URL": servers[which].url, "PYTHONPATH": path}
+        environ["LANGFUSE_FILTER"] = "all"  # of the module, as for the tests: this fixture is made before theirs
         servers[which].__enter__()
         processes[which] = subprocess.Popen(
             [AGENT, sys.executable, f"program{number}.py"],

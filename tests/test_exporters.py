@@ -46,6 +46,8 @@ from servers import (
     when,
 )
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 SLACK_S = 0.4
 SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 

@@ -37,6 +37,8 @@ from proxies import Proxy  # noqa: E402
 from servers import closed_port, provider_with, sdk_spans  # noqa: E402
 from test_collector import HAS_COLLECTOR, Collector, collector  # noqa: E402, F401 - the fixture
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 Code = grpc.StatusCode
 SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 SLACK_S = 0.4

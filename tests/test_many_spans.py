@@ -6,10 +6,13 @@ import multiprocessing
 import time
 from multiprocessing.connection import Connection
 
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_langfuse import LangfuseSpanProcessor
 from servers import Server
+
+pytestmark = pytest.mark.usefixtures("every_span")
 
 SPANS = 100_000
 

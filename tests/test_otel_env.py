@@ -15,6 +15,8 @@ from otel_langfuse.exporters import _otel_env
 from otel_langfuse.exporters.entry_points import LangfuseIngestionTracesExporter, LangfuseTracesExporter
 from servers import Server, multi_status, provider_with, sdk_spans, status, when
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 SUCCESS = SpanExportResult.SUCCESS
 PREFIX = "OTEL_EXPORTER_OTLP_"
 

@@ -30,7 +30,7 @@ from opentelemetry import trace
 from otel_langfuse import LangfuseOTLPExporter, LangfuseSpanProcessor, batch, ending
 from servers import Server, hang, late, provider_with, status
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork, no signals")
+pytestmark = [pytest.mark.usefixtures("every_span"), pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork, no signals")]
 
 faulthandler.register(signal.SIGUSR1, all_threads=True)
 ROOT = Path(__file__).parents[1]

@@ -33,6 +33,8 @@ from otel_langfuse.processor import _attributes, _size_bytes
 from otel_langfuse.store import Store
 from servers import Server, hang, multi_status, provider_with, sdk_spans, status, when
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 SLACK_S = 0.4
 KEYS = {"public_key": "pk-lf-1", "secret_key": "sk-lf-SECRET"}
 
@@ -307,8 +309,9 @@ def test_environment_and_release_are_set_on_every_span_that_names_none() -> None
             for received in server.taken
             for span in received.spans
         }
-        assert read["a"] == {"langfuse.environment": "prod", "langfuse.release": "1.2"}
-        assert read["b"] == {"langfuse.environment": "mine", "langfuse.release": "1.2"}
+        marked = {"langfuse.internal.is_app_root": ""}  # a boolean
+        assert read["a"] == {"langfuse.environment": "prod", "langfuse.release": "1.2", **marked}
+        assert read["b"] == {"langfuse.environment": "mine", "langfuse.release": "1.2", **marked}
         processor.shutdown()
 
 

@@ -15,6 +15,8 @@ from otel_langfuse import LangfuseSpanProcessor, limits, propagate_attributes
 from otel_langfuse.propagation import propagated_attributes
 from servers import provider_with
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 
 class Spans:
     """A provider with our processor, and the attributes of the spans that it exported, by name."""

@@ -434,8 +434,8 @@ def test_environment_release_mask_sampling_and_filter_hold_for_one_client_alone(
         tenants.span("only a's")
         assert tenants.arrived() == {"a": ["masked", "masked"], "b": ["kept"]}
         assert third.flush(5)
-        environments = [attribute.value.string_value for span in other.taken[0].spans for attribute in span.attributes]
-        assert environments == ["prod-b"]
+        values = {attribute.key: attribute.value.string_value for span in other.taken[0].spans for attribute in span.attributes}
+        assert values == {"langfuse.environment": "prod-b", "langfuse.internal.is_app_root": ""}
         assert b"prod-a" not in other.taken[0].body
         assert [dict(span.attributes or {}) for span in foreign.get_finished_spans()] == [{"langfuse.environment": "prod-c"}] * 2
         assert tenants.stats("b") == {"filtered": 1}

@@ -43,6 +43,8 @@ from otel_langfuse.spool import (
 from otel_langfuse.stats import Ledger
 from servers import Exchange, Server, Step, closed_port, hang, multi_status, provider_with, reset, sdk_spans, status, when
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 SLACK_S = 0.4
 KEYS = {"public_key": "pk-lf-PUBLIC", "secret_key": "sk-lf-SECRET"}
 THERE = Destination("otlp", "http://host/v1/traces")
@@ -260,7 +262,7 @@ def test_clear_empties_it(path: Path) -> None:
 
 # -- owners: real processes --------------------------------------------------------------------------------------------
 
-ENVIRON = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"}
+ENVIRON = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1", "LANGFUSE_FILTER": "all"}
 
 
 def start(script: str, *arguments: Any) -> subprocess.Popen[str]:

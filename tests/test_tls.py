@@ -23,7 +23,10 @@ from proxies import Proxy
 from servers import Server, multi_status, provider_with, sdk_spans, status
 
 OPENSSL = shutil.which("openssl")
-pytestmark = pytest.mark.skipif(OPENSSL is None, reason="no openssl to make certificates with")
+pytestmark = [
+    pytest.mark.usefixtures("every_span"),
+    pytest.mark.skipif(OPENSSL is None, reason="no openssl to make certificates with"),
+]
 SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 HTTP, GRPC = "http/protobuf", "grpc"
 

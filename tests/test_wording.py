@@ -30,7 +30,7 @@ CHAT = {
 
 def arrived(exporter: LangfuseOTLPExporter, server: Server, *attributes: dict[str, Any]) -> list[Any]:
     provider = TracerProvider()
-    processor = LangfuseSpanProcessor(exporter)
+    processor = LangfuseSpanProcessor(exporter, filter="all")
     provider.add_span_processor(processor)
     for number, some in enumerate(attributes):
         provider.get_tracer("app").start_span(f"span {number}", attributes=some).end()
@@ -46,7 +46,7 @@ def test_langfuse_gets_our_corrections_as_its_own_attributes_and_stores_our_read
     assert translate(span, corrections=False).type == "agent"
     assert translate(span, corrections=False).trace.user_id == "u-1"
     assert span.attributes["traceloop.span.kind"] == "agent"
-    assert plain.attributes == {"http.method": "GET"}
+    assert plain.attributes == {"http.method": "GET", "langfuse.internal.is_app_root": True}
 
 
 def test_a_collector_gets_spans_as_they_are() -> None:

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,9 +23,9 @@ from .config import Config, sqlite_path, wants_processor
 from .errors import ConfigError
 from .exporters import entry_points, missing_keys
 from .model import Stats
-from .pipeline import sample
 from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
 from .propagation import current_project, project_of
+from .sampler import LangfuseSampler
 from .stats import Ledger
 from .tracing import begin_by, register
 
@@ -84,7 +84,7 @@ class Client:
                 self._scores = Scores(
                     config,
                     mask=self.processor.masking,
-                    keeps=None if config.sample_rate >= 1.0 else _keeps(sample.bound(config.sample_rate)),
+                    keeps=self.processor.trace_is_kept,
                     debug=config.debug,
                 )
                 if self.is_shut_down:
@@ -172,18 +172,6 @@ def _flushed(processors: tuple[LangfuseSpanProcessor, ...], timeout_s: float) ->
     deadline = time.monotonic() + timeout_s
     flushed = [p.force_flush(max(math.ceil((deadline - time.monotonic()) * 1000), 0)) for p in processors]
     return all(flushed)
-
-
-def _keeps(bound: int) -> Callable[[str], bool]:
-    """Whether the trace of an id is sent: what is not an id of OpenTelemetry's is."""
-
-    def keeps(trace_id: str) -> bool:
-        try:
-            return sample.keep(int(trace_id, 16), bound)
-        except ValueError:
-            return True
-
-    return keeps
 
 
 def _new_lock() -> None:
@@ -310,7 +298,7 @@ def _place() -> str:
 
 def _configured(call: _Call) -> Client:
     with _lock:
-        provider = _provider(call.tracer_provider)
+        provider = _provider(call.tracer_provider, call.config)
         key = (id(provider), (call.config.base_url, call.config.public_key) if call.exporter is None else id(call.exporter))
         known = _clients.get(key)
         if known is not None and not known.is_shut_down and (call.is_implicit or not _gives_way(known)):
@@ -425,11 +413,14 @@ def _replace_exporters(config: Config) -> None:
         )
 
 
-def _provider(given: Any) -> Any:
+def _provider(given: Any, config: Config) -> Any:
     """The provider to join: the given one, the global one if it is the SDK's, or a new one that becomes the global one."""
     provider = trace.get_tracer_provider() if given is None else given
     if given is None and isinstance(provider, trace.ProxyTracerProvider):  # nobody has set one
-        trace.set_tracer_provider(TracerProvider())
+        made = TracerProvider()
+        if config.enabled and config.sample_rate < 1.0 and not isinstance(made.sampler, LangfuseSampler):
+            made.sampler = LangfuseSampler(config.sample_rate, made.sampler)  # so that services that are called follow
+        trace.set_tracer_provider(made)
         provider = trace.get_tracer_provider()
     return provider
 

@@ -163,6 +163,13 @@ def _presets(value: Any) -> tuple[str, ...]:
     return names
 
 
+def _filter(value: Any) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in (value.split(",") if isinstance(value, str) else value))
+    if not words or not all(word.removeprefix("!") and word.isprintable() for word in words):
+        raise ValueError
+    return words
+
+
 def web_url(value: Any) -> str:
     """Checks an http(s) URL without credentials, query or fragment, and returns it without a slash at its end.
 
@@ -293,9 +300,17 @@ class Config:
         1.0,
         _real(0.0, 1.0),
         "a number from 0 to 1",
-        "Share of traces that are sent, chosen by trace id, so alike in every service.",
+        "Share of traces that are sent, chosen by trace id, so alike in every service with the same rate.",
         "LANGFUSE_SAMPLE_RATE",
         argument="sample_rate",
+    )
+    filter: tuple[str, ...] | None = _setting(
+        None,
+        _filter,
+        "llm, all, or globs of instrumentation scopes; several with commas; ! before one takes away",
+        "Which spans are sent: by default `llm` (those of LLM applications, and Langfuse's own) to Langfuse, `all` elsewhere.",
+        "LANGFUSE_FILTER",
+        argument="filter",
     )
     flush_at: int = _setting(
         512,

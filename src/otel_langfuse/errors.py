@@ -27,8 +27,8 @@ class DropReason(str, Enum):
 
     OTHER_PROJECT = "other_project"  # it belongs to another Langfuse project on the same TracerProvider
     NO_PROJECT = "no_project"  # several projects share a TracerProvider, and it belongs to none of them
-    FILTERED = "filtered"  # should_export_span said no, or raised
-    SAMPLED_OUT = "sampled_out"  # sample_rate left its trace out
+    FILTERED = "filtered"  # the filter, or should_export_span, said no, or raised
+    SAMPLED_OUT = "sampled_out"  # sample_rate or tail left its trace out
     QUEUE_FULL = "queue_full"  # max_queue_spans or max_queue_bytes was reached
     AFTER_SHUTDOWN = "after_shutdown"  # it ended after shutdown()
     INVALID = "invalid"  # a score that says what Langfuse does not take

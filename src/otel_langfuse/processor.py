@@ -7,31 +7,35 @@ bytes the span holds; the worker reads the same dict.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import TraceFlags, format_trace_id
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState, format_trace_id
 
 from . import attributes as names
 from . import meters, model
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
+from .choice import KEPT, Choice, Ended, copied
 from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
 from .errors import ConfigError, DropReason
-from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures, prepared
+from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures
 from .masks import masking_for
 from .model import Stats
 from .neighbours import Member
 from .pipeline import filter as span_filter
 from .pipeline import sample
+from .pipeline.filter import ALL, LLM, Words
+from .pipeline.lineage import Kin
 from .pipeline.mask import Mask, Masking
 from .pipeline.route import By, Route, checked_route
+from .pipeline.tail import Rule, Tail, checked
 from .prepare import ready
-from .propagation import is_late, note_project, projects, propagated_attributes, set_attributes, stamped
-from .spans import from_sdk, to_sdk, with_attributes
+from .propagation import is_late, note_project, projects, propagated_attributes, set_attributes
+from .spans import to_sdk
 from .stats import Ledger
 from .transport import suppressed
 
@@ -41,13 +45,14 @@ if TYPE_CHECKING:
 SPAN_BYTES: Final = 512
 """What a span counts for beside its texts."""
 
-FUNCTIONS: Final = ("mask", "mask_otel_spans", "should_export_span", "project", "default", "route")
+FUNCTIONS: Final = ("mask", "mask_otel_spans", "should_export_span", "tail", "project", "default", "route")
 """Settings of a processor that come from no variable, so that they are in no table."""
 
-_SMALL: Final = frozenset({int, float, bool, type(None)})
+_PROBE: Final = TraceState()
+_TRACE_STATE: Final = next(i for i, part in enumerate(SpanContext(1, 1, False, trace_state=_PROBE)) if part is _PROBE)
+"""Where in the tuple that a ``SpanContext`` is its tracestate stands: reading it there takes no call."""
 
-_Ended: TypeAlias = "tuple[ReadableSpan, Mapping[str, Any]]"
-"""A finished span, and its attributes."""
+_SMALL: Final = frozenset({int, float, bool, type(None)})
 
 
 class ProcessorSettings(TypedDict, total=False):
@@ -66,6 +71,8 @@ class ProcessorSettings(TypedDict, total=False):
     mask_timeout: float | None
     mask_otel_spans: Callable[..., Any] | None
     sample_rate: float | None
+    tail: Tail | Sequence[Rule] | None
+    filter: str | Sequence[str] | None
     should_export_span: span_filter.Predicate | None
     flush_at: int | None
     flush_interval: float | None
@@ -120,9 +127,16 @@ class LangfuseSpanProcessor(SpanProcessor):
         mask_timeout: seconds that a function in ``mask`` takes for one value, at most; default 5.
         mask_otel_spans: function of a batch of spans, as the official SDK has it: called with
             ``params=MaskOtelSpansParams(...)``, answers with changes of attributes.
-        sample_rate: share of traces that are sent, 0.0 to 1.0.
-        should_export_span: function of a finished span (``ReadableSpan``), called on the thread that ended it; False, or an
-            exception, drops the span.
+        sample_rate: share of traces that are sent, 0.0 to 1.0, chosen by trace id; what ``LangfuseSampler`` wrote where the
+            trace started wins. With less than 1.0 nothing is sent below a parent that OpenTelemetry has not sampled.
+        tail: rules of tail sampling (``[keep_errors(), keep_slower_than(5), keep_rate(0.1)]``), or a ``Tail`` with its bounds.
+        filter: which spans are for this destination, one or more words: ``llm`` (the default towards Langfuse: spans of LLM
+            applications, and Langfuse's own), ``all`` (the default towards everything else), globs of instrumentation scopes;
+            with ``!`` before it a word takes away. Below a dropped span its children are sent with the nearest kept ancestor
+            as their parent, and the first of a trace is marked ``langfuse.internal.is_app_root``.
+        should_export_span: function of a finished span (``ReadableSpan``) instead of the default filter; with ``filter`` both
+            must agree. Called on the thread that ended the span, and, for a parent that still runs when its child is sent, on
+            the worker. False, or an exception, drops the span.
         flush_at: spans that make a batch.
         flush_interval: seconds that a span waits for its batch to fill, at most.
         max_queue_spans: spans that wait or are being sent, at most.
@@ -179,6 +193,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         mask: Any,
         mask_otel_spans: Any,
         should_export_span: Any,
+        tail: Any,
         **routing: Any,
     ) -> None:
         if should_export_span is not None and not callable(should_export_span):
@@ -190,13 +205,7 @@ class LangfuseSpanProcessor(SpanProcessor):
             raise ConfigError("mask=...: expected either at the processor or at its exporter, not at both")
         of_exporter = exporter.mask if isinstance(exporter, LangfuseExporter) and exporter.has_own_mask else None
         self._masking = of_exporter or masking_for(config, mask, mask_otel_spans)
-        self._predicate = should_export_span
-        self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
-        self._static = {
-            key: value
-            for key, value in ((names.ENVIRONMENT, config.environment), (names.RELEASE, config.release))
-            if value is not None
-        }
+        judged = None if tail is None else checked(tail)
         self._exporter = (exporter or exporter_for(config)) if config.enabled else None
         public_key = self._exporter.public_key if isinstance(self._exporter, LangfuseExporter) else ""
         found = checked_route(**routing, destination=self.project if public_key else None, public_key=public_key)
@@ -206,16 +215,32 @@ class LangfuseSpanProcessor(SpanProcessor):
         if exporter is not None and config.spool_path is not None and not isinstance(exporter, LangfuseExporter):
             self._ledger.note("spool", f"LANGFUSE_SPOOL_PATH is set, but {type(exporter).__name__} does not know of it")
         self._capacity = config.max_queue_spans
-        self._batch: Batch[_Ended] | None = None
+        self._batch: Batch[Ended] | None = None
         self._media: MediaWay | None = None
+        self._choice = self._new_choice(config, should_export_span, judged)
+        self._lineage = self._choice.lineage
         if self._exporter is not None:
             self._component = _component(self._exporter, self._account)
             self._batch = self._new_batch(self._exporter, config)
 
-    def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[_Ended]:
-        route = self._member.route
-        own = _Own(self._static, None if route.identity is None else route.names)
-        parts = (self._masking, own, self._ledger, self._component)
+    def _new_choice(self, config: Config, predicate: span_filter.Predicate | None, tail: Tail | None) -> Choice:
+        to_langfuse = isinstance(self._exporter, LangfuseExporter) and bool(self._exporter.public_key)
+        words = config.filter or (None if predicate is not None else (LLM if to_langfuse else ALL,))
+        self._may_surprise = config.filter is None and words == (LLM,)
+        static = {names.ENVIRONMENT: config.environment, names.RELEASE: config.release}
+        return Choice(
+            bound=sample.bound(config.sample_rate),
+            words=None if words is None else Words(words),
+            predicate=predicate,
+            tail=tail,
+            member=self._member,
+            static={key: value for key, value in static.items() if value is not None},
+            marks=to_langfuse,
+            ledger=self._ledger,
+        )
+
+    def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[Ended]:
+        parts = (self._masking, self._choice, self._ledger, self._component)
         ours = _Ours(exporter, *parts) if isinstance(exporter, LangfuseExporter) else None
         self._media = exporter.media if isinstance(exporter, LangfuseExporter) else media_way_for(config, _name(exporter))
         keeps = isinstance(exporter, LangfuseExporter) and exporter.keeps
@@ -232,6 +257,7 @@ class LangfuseSpanProcessor(SpanProcessor):
             # A foreign exporter's export() is never called twice at the same time (OpenTelemetry's specification); ours, with
             # everything going to the spool, sends from there on threads of its own.
             threads=1 if ours is None or (keeps and config.spool_mode == "always") else config.threads,
+            waiting=self._choice.waiting,
             keeper=ours if keeps else None,
             flush_on_exit=config.flush_on_exit,
             name="otel-langfuse",
@@ -241,7 +267,8 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Sets what was propagated (user, session, tags ...), unless the span has it, and notes whose span it is."""
-        if self._batch is None:
+        batch = self._batch
+        if batch is None:
             return
         try:
             member = self._member
@@ -249,6 +276,8 @@ class LangfuseSpanProcessor(SpanProcessor):
                 member.meet(span)
             if projects:
                 note_project(span, parent_context)
+            if self._lineage is not None:
+                self._choice.start(span, self._lineage, batch)
             found = propagated_attributes(parent_context, trust_baggage=self._trust_baggage)
             if found:
                 set_attributes(span, found, unless_there=True)
@@ -262,26 +291,48 @@ class LangfuseSpanProcessor(SpanProcessor):
     def _end(self, span: ReadableSpan, whose: Any) -> None:
         batch = self._batch
         context = span.context
-        if batch is None or context is None or not context.trace_flags & TraceFlags.SAMPLED:
+        if batch is None or context is None:
             return
+        lineage = self._lineage
+        if not context.trace_flags & TraceFlags.SAMPLED:
+            if lineage is not None:
+                lineage.dropped(context.span_id)
+            return
+        choice = self._choice
+        kin = None
+        if lineage is not None:
+            kin = lineage.running.get(context.span_id) or lineage.unknown(context.span_id, span.parent)
+        size_bytes = 0
+        attributes: Mapping[str, Any] = {}
         try:
-            reason, detail = (None, "") if self._member.takes_all and not projects else self._member.refusal(whose)
-            if reason is None and (self._predicate is not None or self._bound is not None):
-                reason, detail = self._choose(span)
-            if reason is not None:
-                self._ledger.start()
-                if detail is None:
-                    self._ledger.tally(reason)
-                else:
-                    self._ledger.drop(reason, 1, detail)
-                return
-            attributes = _attributes(span)
-            size_bytes = _size_bytes(span, attributes)
+            reason, detail = KEPT if self._member.takes_all and not projects else self._member.refusal(whose)
+            if reason is None:
+                attributes = _attributes(span)
+                if lineage is not None or context[_TRACE_STATE] is not DEFAULT_TRACE_STATE:
+                    reason, detail = choice.why_not(span, context, attributes, kin)
+                if reason is None:
+                    size_bytes = _size_bytes(span, attributes)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
-            self._ledger.start()
-            self._ledger.drop(DropReason.UNREADABLE, 1, f"{type(error).__name__} while reading a span")
+            reason, detail = DropReason.UNREADABLE, f"{type(error).__name__} while reading a span"
+        if reason is not None:
+            self._drop(context, kin, batch, reason, detail)
             return
-        batch.put((span, attributes), size_bytes)
+        if kin is not None and lineage is not None:
+            lineage.kept(kin)
+        if choice.waiting is None:
+            batch.put((span, attributes, None if kin is None else kin.up, None, None), size_bytes)
+        else:
+            choice.hold(span, attributes, size_bytes, kin, batch)
+
+    def _drop(self, context: Any, kin: Kin | None, batch: Batch[Ended], reason: DropReason, detail: str | None) -> None:
+        if self._lineage is not None:
+            self._lineage.dropped(context.span_id)
+        self._choice.dropped(context, kin, batch)
+        self._ledger.start()
+        if detail is None:
+            self._ledger.tally(reason)
+        else:
+            self._ledger.drop(reason, 1, detail)
 
     def replace(self, span: model.Span, original: Any) -> bool:
         """Queues a span that ended before, with the same ids and start, to take the place of the first. It counts as one more.
@@ -299,15 +350,14 @@ class LangfuseSpanProcessor(SpanProcessor):
         self._end(to_sdk(span), original)
         return True
 
-    def _choose(self, span: ReadableSpan) -> tuple[DropReason | None, str]:
-        """Why the span is not for this destination; None if it is."""
-        if self._bound is not None and not sample.keep(span.context.trace_id, self._bound):
-            return DropReason.SAMPLED_OUT, ""
-        if self._predicate is not None:
-            kept, detail = span_filter.keep(span, self._predicate)
-            if not kept:
-                return DropReason.FILTERED, detail
-        return None, ""
+    def trace_is_kept(self, trace_id: str) -> bool:
+        """Whether what belongs to a trace (a score) is sent, as its spans are by head and tail sampling.
+
+        Args:
+            trace_id: 32 hex digits; what is none is no trace of OpenTelemetry's, and kept. Of a trace of which no span ended
+                here (or 10,000 others did since) only the id is known, and not what the service that started it has decided.
+        """
+        return self._choice.trace_is_kept(trace_id)
 
     def force_flush(self, timeout_millis: int | None = 30_000) -> bool:
         """Sends everything that has ended, and waits for it, at most ``timeout_millis``.
@@ -318,6 +368,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         """
         if self._batch is None:
             return True
+        self._say_if_all_is_filtered()
         return self._batch.flush((30_000 if timeout_millis is None else timeout_millis) / 1000)
 
     def shutdown(self, timeout_millis: float = SHUTDOWN_TIMEOUT_S * 1000) -> bool:  # type: ignore[override]
@@ -326,7 +377,22 @@ class LangfuseSpanProcessor(SpanProcessor):
         Returns:
             True if every span since the previous flush has been delivered.
         """
-        return True if self._batch is None else self._batch.shutdown(timeout_millis / 1000)
+        if self._batch is None:
+            return True
+        self._say_if_all_is_filtered()
+        return self._batch.shutdown(timeout_millis / 1000)
+
+    def _say_if_all_is_filtered(self) -> None:
+        """Once, so that nobody who expects spans of his own in Langfuse has to guess."""
+        if self._may_surprise:
+            stats = self.stats()
+            if stats.started and stats.dropped.get(DropReason.FILTERED.value) == stats.started:
+                self._may_surprise = False
+                self._ledger.note(
+                    "filter",
+                    f"all spans so far ({stats.started}) were left out: to Langfuse go those of LLM applications and its own, "
+                    "unless filter='all' (LANGFUSE_FILTER=all) says otherwise",
+                )
 
     @property
     def project(self) -> object:
@@ -399,12 +465,7 @@ def _attributes(span: ReadableSpan) -> Mapping[str, Any]:
         own = None
     if type(own) is dict:
         return own
-    attributes: Any = span.attributes
-    try:
-        copied: Mapping[str, Any] = attributes.copy()  # one call, where iterating asks the SDK's mapping for key after key
-    except AttributeError:
-        return dict(attributes or {})
-    return copied
+    return copied(span.attributes)
 
 
 def _size_bytes(span: ReadableSpan, attributes: Mapping[str, Any]) -> int:
@@ -439,20 +500,6 @@ def _held_bytes(value: Any) -> int:
 # -- the worker's thread -------------------------------------------------------------------------------------------------------
 
 
-class _Own(NamedTuple):
-    """What is this destination's alone: ``static`` attributes of all its spans, and its names, where it is a project."""
-
-    static: Mapping[str, str]
-    projects: Collection[str] | None
-
-
-def _completed(items: Sequence[_Ended], static: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """The attributes of each span, with those that every span of this destination gets, and no other one's (environment ...)."""
-    if not static:
-        return [own for _, own in items]
-    return [own if static.keys() <= own.keys() else {**static, **own} for _, own in items]
-
-
 class _Ours:
     """Behind the queue: one of our exporters, which takes our ``Span``s."""
 
@@ -460,18 +507,18 @@ class _Ours:
         self,
         exporter: LangfuseExporter,
         mask: Masking | None,
-        own: _Own,
+        choice: Choice,
         ledger: Ledger,
         component: meters.Component,
     ) -> None:
         self._exporter = exporter
         self._mask = mask
-        self._own = own
+        self._choice = choice
         self._ledger = ledger
         self._component = component
         self._preparing: set[int] = set()
 
-    def send(self, sending: Sending[_Ended]) -> None:
+    def send(self, sending: Sending[Ended]) -> None:
         with suppressed(), self._component.timed(sending):
             self._preparing.add(id(sending))
             try:
@@ -481,19 +528,19 @@ class _Ours:
             media = self._exporter.media
             self._exporter.deliver(spans if media is None else media.settled(spans, sending), sending)
 
-    def _prepared(self, sending: Sending[_Ended]) -> list[Any]:
-        spans = [span for span, _ in sending.items]
-        attributes = _completed(sending.items, self._own.static)
-        return prepared(
-            spans, attributes, self._mask, sending, self._ledger, media=self._exporter.media, projects=self._own.projects
-        )
+    def _prepared(self, sending: Sending[Ended]) -> list[Any]:
+        spans = [span for _, span in self._choice.chosen(sending)]
+        media = self._exporter.media
+        masked = ready(spans, self._mask, None if media is None else media.lifting)
+        note_failures(masked, self._ledger)
+        return masked.spans
 
-    def keep(self, sending: Sending[_Ended]) -> None:
+    def keep(self, sending: Sending[Ended]) -> None:
         with suppressed():
             # While a mask does not come to an end on the worker, it would not here either, and nothing is kept unmasked.
             self._exporter.keep(sending, lambda: [] if self._preparing else self._without_media(sending))
 
-    def _without_media(self, sending: Sending[_Ended]) -> Sequence[Any]:
+    def _without_media(self, sending: Sending[Ended]) -> Sequence[Any]:
         spans = self._prepared(sending)
         return spans if self._exporter.media is None else self._exporter.media.given_up(spans)
 
@@ -519,7 +566,7 @@ class _Foreign:
         self,
         exporter: SpanExporter,
         mask: Masking | None,
-        own: _Own,
+        choice: Choice,
         ledger: Ledger,
         component: meters.Component,
         *,
@@ -527,42 +574,35 @@ class _Foreign:
     ) -> None:
         self._exporter = exporter
         self._mask = mask
-        self._own = own
+        self._choice = choice
         self._ledger = ledger
         self._component = component
         self._media = media
 
-    def send(self, sending: Sending[_Ended]) -> None:
+    def send(self, sending: Sending[Ended]) -> None:
         with suppressed(), self._component.timed(sending):
-            attributes = _completed(sending.items, self._own.static)
-            spans = [
-                span if mine is own else with_attributes(span, mine)
-                for (span, own), mine in zip(sending.items, attributes, strict=True)
-            ]
-            changes = self._mask is not None or self._media is not None
+            spans: list[ReadableSpan] = [item[0] for item in sending.items]
+            changes = self._mask is not None or self._media is not None or self._choice.changes
             if changes or any(is_late(format_trace_id(span.context.trace_id)) for span in spans):
-                spans = self._ready(spans, attributes, sending)
+                spans = self._ready(sending)
+            if not spans:
+                return
             result = self._exporter.export(spans)
             if result is SpanExportResult.FAILURE:
                 sending.finish(f"{type(self._exporter).__name__} reports failure")
             else:
                 sending.exported(sending.undecided)
 
-    def _ready(
-        self, spans: list[ReadableSpan], attributes: Sequence[Mapping[str, Any]], sending: Sending[_Ended]
-    ) -> list[ReadableSpan]:
+    def _ready(self, sending: Sending[Ended]) -> list[ReadableSpan]:
         """What may leave of the spans, media taken out; the original objects where nothing changed."""
-        read, drops = from_sdk(spans, attributes)
-        for drop in drops:
-            sending.dropped(drop)
-        masked = ready(stamped(read, self._own.projects), self._mask, None if self._media is None else self._media.lifting)
+        chosen = self._choice.chosen(sending)
+        masked = ready([span for _, span in chosen], self._mask, None if self._media is None else self._media.lifting)
         note_failures(masked, self._ledger)
         left = masked.spans if self._media is None else self._media.settled(masked.spans, sending)
         made: dict[int, tuple[Any, Any]] = {}
-        originals = spans if not drops else [None] * len(read)
         return [
             original if original is not None and new is old else to_sdk(new, made)
-            for original, old, new in zip(originals, read, left, strict=True)
+            for (original, old), new in zip(chosen, left, strict=True)
         ]
 
     def flush(self, timeout_s: float) -> bool:

@@ -26,8 +26,8 @@ ADVICE: Final = {
         logging.WARNING,
         "they belong to no Langfuse project that is configured: check project() and route=, or give one client default=True",
     ),
-    DropReason.FILTERED: (logging.DEBUG, "should_export_span left them out"),
-    DropReason.SAMPLED_OUT: (logging.DEBUG, "sample_rate left their traces out"),
+    DropReason.FILTERED: (logging.DEBUG, "filter or should_export_span left them out"),
+    DropReason.SAMPLED_OUT: (logging.DEBUG, "sample_rate or tail left their traces out"),
     DropReason.QUEUE_FULL: (
         logging.WARNING,
         "they end faster than they are sent: check the destination, or raise max_queue_spans and max_queue_bytes",

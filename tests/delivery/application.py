@@ -72,7 +72,7 @@ def _ours(url: str, plan: Plan) -> Any:
 
     if plan.protocol == "ingestion":
         keys = {"public_key": "pk-lf-x", "secret_key": "sk-lf-x"}
-        return LangfuseSpanProcessor(LangfuseIngestionExporter(base_url=url, **keys, **plan.exporter), **plan.ours)
+        return LangfuseSpanProcessor(LangfuseIngestionExporter(base_url=url, **keys, **plan.exporter), filter="all", **plan.ours)
     settings = dict(plan.ours)
     if plan.program == "filter":
         settings["should_export_span"] = _broken_filter

@@ -14,6 +14,8 @@ import pytest
 
 from servers import Server, hang
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 pytest.importorskip("gevent", reason="make processes installs it")
 
 PATCHED = """

@@ -19,6 +19,8 @@ import pytest
 
 from servers import Server
 
+pytestmark = pytest.mark.usefixtures("every_span")
+
 APPLICATION = """
 import os, time
 from otel_langfuse import LangfuseOTLPExporter, configure

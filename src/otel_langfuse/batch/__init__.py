@@ -13,6 +13,9 @@ Markers are answered in their order, each when nothing before it is on its way a
 Every item ends as exported, as spooled, or as dropped for a reason. What a sender leaves undecided (it raised, or was
 still busy when ``shutdown`` ran out of time) counts as ``send_failed``: it may have arrived, but nobody can say so.
 
+In front of the queue there may be a ``Waiting``, which keeps items back (tail sampling does, until a trace has ended). What
+it keeps back counts as queued, and a flush, a shutdown and the worker's clock get it out.
+
 Signal handlers may run in the middle of any of this, on the main thread: so the lock is reentrant, and who waits for the
 worker waits on a condition of it, which lets go of it altogether, also of what an interrupted ``put`` holds. What is counted
 under the lock is therefore changed by ``+=`` only, never written back from a value that was read before. ``threading.Event``
@@ -26,6 +29,7 @@ import os
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
@@ -35,9 +39,9 @@ from otel_langfuse.errors import DropReason
 from otel_langfuse.model import Stats
 from otel_langfuse.stats import Ledger
 
-from ._sending import Flag, Keeper, Sender, Sending, Stop
+from ._sending import Flag, Keeper, Released, Sender, Sending, Stop, Waiting
 
-__all__ = ["SHUTDOWN_TIMEOUT_S", "Batch", "Keeper", "Sender", "Sending", "Stop"]
+__all__ = ["SHUTDOWN_TIMEOUT_S", "Batch", "Keeper", "Released", "Sender", "Sending", "Stop", "Waiting"]
 
 SHUTDOWN_TIMEOUT_S: Final = 5.0
 
@@ -81,6 +85,7 @@ class Batch(Generic[T]):
         max_wait_s: seconds for which ``wait`` waits, at most.
         threads: batches that are on their way at the same time, at most. With more than one, the sender is called on
             several threads at once, and items may arrive in another order.
+        waiting: keeps items back that come by ``hold``.
         keeper: puts away at shutdown what could not be sent in time; in the last ``KEEPING_SHARE`` of the time.
         flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``ending``.
         is_owned: what is put comes from the sender of another batch, which flushes and shuts down this one: at the end of the
@@ -104,6 +109,7 @@ class Batch(Generic[T]):
         policy: str = "drop_newest",
         max_wait_s: float = 0.0,
         threads: int = 1,
+        waiting: Waiting[T] | None = None,
         keeper: Keeper[T] | None = None,
         flush_on_exit: bool = True,
         is_owned: bool = False,
@@ -119,6 +125,7 @@ class Batch(Generic[T]):
         self._policy = policy
         self._max_wait_s = max_wait_s
         self._threads = threads
+        self._waiting = waiting
         self._keeper = keeper
         self._flush_on_exit = flush_on_exit
         self._is_owned = is_owned
@@ -136,6 +143,7 @@ class Batch(Generic[T]):
         self._room = threading.Condition(self._lock)  # something left the queue
         self._entries: deque[tuple[Any, int]] = deque()
         self._puts = 0
+        self._moving = 0  # released by what kept them back, and not put yet
         self._items = 0  # waiting
         self._bytes = 0
         self._room_items = -1 if self._closed else self._max_items  # what may wait while the sender has the rest
@@ -155,6 +163,8 @@ class Batch(Generic[T]):
         self._abandoned = False
         self._done = self._closed
         self._sender_closed = False
+        if self._waiting is not None:
+            self._waiting.forget()
 
     # -- the caller's side ---------------------------------------------------------------------------------------------
 
@@ -164,10 +174,14 @@ class Batch(Generic[T]):
         Returns:
             Whether it was queued; if not, it was counted as ``queue_full``, ``too_large`` or ``after_shutdown``.
         """
+        return self._put(item, size_bytes)
+
+    def _put(self, item: T, size_bytes: int, *, moved: int = 0, waits: bool = True) -> bool:
         with self._lock:
             fits = self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
-            dropped = 0 if fits else self._make_room(size_bytes)
+            dropped = 0 if fits else self._make_room(size_bytes, waits=waits)
             self._puts += 1
+            self._moving -= moved
             if dropped >= 0:
                 self._entries.append((item, size_bytes))
                 self._items += 1
@@ -188,13 +202,53 @@ class Batch(Generic[T]):
         self._bell.set()
         return True
 
-    def _make_room(self, size_bytes: int) -> int:
+    def hold(self, step: Callable[[float], Released[T]]) -> None:
+        """Lets something happen to ``waiting``, and queues what it releases then.
+
+        Args:
+            step: is given ``time.monotonic()``; called under the lock.
+        """
+        waiting = self._waiting
+        if waiting is None:
+            raise TypeError("this batch was made without waiting=")
+        with self._lock:
+            was_idle = math.isinf(waiting.due_at)
+            released = [self._noted(step(time.monotonic()))]
+            if self._closed:
+                released.append(self._noted(waiting.all()))
+            is_idle = math.isinf(waiting.due_at)
+        self._queue(released)
+        if was_idle and not is_idle and self._start_worker():
+            self._bell.set()
+
+    def _noted(self, released: Released[T]) -> Released[T]:
+        """The same, counted as on its way to the queue. The lock is held."""
+        self._moving += len(released.entries)
+        self._puts += released.dropped
+        return released
+
+    def _queue(self, released: Iterable[Released[T]], *, waits: bool = True) -> None:
+        for each in released:
+            if each.dropped:
+                self._ledger.drop(DropReason.SAMPLED_OUT, each.dropped)
+            for item, size_bytes in each.entries:
+                self._put(item, size_bytes, moved=1, waits=waits)
+
+    def _queue_waiting(self, *, only_due: bool = False) -> None:
+        """Queues what is kept back, all of it or only what has waited too long; room for it is not waited for."""
+        waiting = self._waiting
+        if waiting is not None:
+            with self._lock:
+                released = self._noted(waiting.due(time.monotonic()) if only_due else waiting.all())
+            self._queue([released], waits=False)
+
+    def _make_room(self, size_bytes: int, *, waits: bool) -> int:
         """How many items had to be dropped for a new one; -1 if there is no room for it. The lock is held."""
         if self._closed or self._policy == "drop_newest" or size_bytes > self._max_bytes:
             return -1
         if self._policy == "drop_oldest":
             return self._drop_oldest(size_bytes)
-        if threading.current_thread() not in self._workers:  # else it would wait for itself
+        if waits and threading.current_thread() not in self._workers:  # else it would wait for itself
             self._room.wait_for(lambda: self._closed or self._fits(size_bytes), self._max_wait_s)
         return 0 if self._fits(size_bytes) and not self._closed else -1
 
@@ -247,6 +301,7 @@ class Batch(Generic[T]):
         if threading.current_thread() in self._workers:
             return False
         deadline = time.monotonic() + timeout_s
+        self._queue_waiting()
         with self._lock:
             idle = self._done or not (self._workers or self._entries)
             marker = self._new_account()
@@ -317,16 +372,19 @@ class Batch(Generic[T]):
     def stats(self) -> Stats:
         """What was put, and what became of it. ``queued`` is what waits or is being sent."""
         with self._lock:
+            apart = self._moving + (0 if self._waiting is None else self._waiting.count)
             queued = self._items + sum(sending.undecided for sending in self._sendings)
-            return self._ledger.snapshot(queued, self._puts)
+            return self._ledger.snapshot(queued + apart, self._puts + apart)
 
     def waiting_and_stats(self) -> tuple[int, Stats]:
         """How many of the queued items no sender has yet, and ``stats()`` of the same moment."""
         with self._lock:
-            return self._items, self.stats()
+            return self._items + (0 if self._waiting is None else self._waiting.count), self.stats()
 
     def _begin_shutdown(self, timeout_s: float) -> None:
-        with self._lock:
+        with self._lock:  # kept from here on, so that nothing is held in between
+            if not self._closed:
+                self._queue_waiting()
             if not self._closed:
                 self._closed = True
                 self._room_items = -1
@@ -385,8 +443,11 @@ class Batch(Generic[T]):
 
     def _work(self) -> None:
         while True:
+            self._queue_waiting(only_due=True)
             with self._lock:
                 sending, wait_s = self._take()
+                if self._waiting is not None and wait_s > 0:
+                    wait_s = min(wait_s, max(self._waiting.due_at - time.monotonic(), 0.0))
                 is_idle = sending is None and wait_s >= 0
                 self._idle += is_idle
                 more = sending is not None and self._is_due()

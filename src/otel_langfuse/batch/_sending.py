@@ -216,3 +216,36 @@ class Keeper(Protocol[T]):
 
     def finish(self, timeout_s: float) -> None:
         """Sends what was put away, as long as that works and at most ``timeout_s`` seconds. Called before ``close``."""
+
+
+class Waiting(Protocol[T]):
+    """What keeps items back in front of the queue until it is known what becomes of them. Called under the batch's lock."""
+
+    @property
+    def count(self) -> int:
+        """How many it keeps back."""
+
+    @property
+    def due_at(self) -> float:
+        """``time.monotonic()`` when something has waited too long; infinite where nothing waits."""
+
+    def due(self, now: float) -> Released[T]:
+        """What has waited too long by then."""
+
+    def all(self) -> Released[T]:
+        """Everything that can be sent now."""
+
+    def forget(self) -> None:
+        """It keeps nothing back any more: this is a forked child, and what it kept is the parent's."""
+
+
+class Released(Protocol[T]):
+    """What a ``Waiting`` keeps back no longer: items with their sizes, to be queued, and how many were sampled out instead."""
+
+    @property
+    def entries(self) -> list[tuple[T, int]]:
+        """To be queued."""
+
+    @property
+    def dropped(self) -> int:
+        """To be counted."""

@@ -102,7 +102,8 @@ class Convention:
     prefixes of keys that hold one entry of user metadata each, with the key of the whole object that they belong to ("" for
     both observation's and trace's); ``not_metadata``: keys under them that are something else. ``content``: further keys or
     prefixes (ending in ``*``) that hold prompts or completions although no rule reads them. ``not_content``: keys that
-    input and output rules read although Langfuse also shows them as ordinary attributes.
+    input and output rules read although Langfuse also shows them as ordinary attributes. ``is_general``: its scopes make spans
+    of all kinds, not only those of LLM applications.
     """
 
     name: str
@@ -112,3 +113,4 @@ class Convention:
     not_metadata: tuple[str, ...] = ()
     content: tuple[str, ...] = ()
     not_content: tuple[str, ...] = ()
+    is_general: bool = False

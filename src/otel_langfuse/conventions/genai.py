@@ -91,7 +91,7 @@ CONVENTION = Convention(
     name="genai",
     scopes=(
         *(f"opentelemetry.instrumentation.{library}" for library in _LIBRARIES),
-        *("strands-agents", "agent_framework", "autogen-core", "vllm", "litellm"),
+        *("strands-agents", "agent_framework", "autogen-core", "vllm", "litellm", "langsmith"),
     ),
     content=("gen_ai.prompt*", "gen_ai.completion*", SYSTEM_INSTRUCTIONS),
     rules=(

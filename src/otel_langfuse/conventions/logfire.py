@@ -41,6 +41,7 @@ def _is_choice(event: Any) -> bool:
 CONVENTION = Convention(
     name="logfire",
     scopes=("logfire", "logfire.*"),
+    is_general=True,
     rules=(
         Rule("logfire/name/message", sets={"name": as_text(filled("logfire.msg"))}, spec="mapping.md 6"),
         Rule(

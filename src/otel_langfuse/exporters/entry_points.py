@@ -1,8 +1,9 @@
 """What ``OTEL_TRACES_EXPORTER=langfuse`` names: exporters made by OpenTelemetry's agent, from the environment alone.
 
-They stand behind the SDK's own processor, so nothing is propagated onto spans; sampling, environment and release of the
-settings hold nevertheless. What cannot work is logged and counted, never raised: an exception would end the agent's set-up, and
-with it everybody else's telemetry. Sources: protocol.md 3 and 4.
+They stand behind the SDK's own processor, so nothing is propagated onto spans, and the children of a filtered span keep it as
+their parent; sampling, filter, environment and release of the settings hold nevertheless. What cannot work is logged and
+counted, never raised: an exception would end the agent's set-up, and with it everybody else's telemetry. Sources: protocol.md 3
+and 4.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from otel_langfuse.config import Config
 from otel_langfuse.errors import ConfigError, Drop, DropReason
 from otel_langfuse.model import Span
 from otel_langfuse.pipeline import sample
+from otel_langfuse.pipeline.filter import ALL, LLM, Words
 
 from . import exporter_for, missing_keys
 from ._base import LangfuseExporter
@@ -41,7 +43,8 @@ class LangfuseTracesExporter(LangfuseExporter):
     def __init__(self, **settings: Any) -> None:
         self._inner: LangfuseExporter | None = None
         self._static: dict[str, str] = {}
-        self._bound: int | None = None
+        self._bound = sample.ALL
+        self._keeps: Words | None = None
         self._replaced_at: int | None = None  # nanoseconds since 1970
         self.destination: tuple[str, str | None] | None = None
         self._why = "LANGFUSE_TRACING_ENABLED is false"
@@ -59,7 +62,10 @@ class LangfuseTracesExporter(LangfuseExporter):
     def _init(self, config: Config) -> None:
         self._inner = self._made(config)
         self._why = missing_keys(config)
-        self._bound = None if config.sample_rate >= 1.0 else sample.bound(config.sample_rate)
+        self._bound = sample.bound(config.sample_rate)
+        to_langfuse = self._inner is not None and bool(self._inner.public_key)
+        words = Words(config.filter or (LLM if to_langfuse else ALL,))
+        self._keeps = None if words.keeps_all else words
         static = ((names.ENVIRONMENT, config.environment), (names.RELEASE, config.release))
         self._static = {key: value for key, value in static if value is not None}
         self.destination = config.base_url, config.public_key
@@ -82,13 +88,22 @@ class LangfuseTracesExporter(LangfuseExporter):
         mine = [span for span in spans if self._replaced_at is None or (span.end_time_unix_nano or 0) < self._replaced_at]
         if len(mine) < len(spans):
             sending.dropped(Drop(DropReason.FILTERED, len(spans) - len(mine), "a LangfuseSpanProcessor sends them"))
-        kept = [span for span in mine if self._bound is None or sample.keep(int(span.trace_id, 16), self._bound)]
-        if len(kept) < len(mine):
-            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(mine) - len(kept)))
+        sampled = [span for span in mine if self._is_sampled(span)]
+        if len(sampled) < len(mine):
+            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(mine) - len(sampled)))
+        keeps = self._keeps
+        kept = sampled if keeps is None else [span for span in sampled if keeps(span.scope.name or "", span.attributes)]
+        if len(kept) < len(sampled):
+            sending.dropped(Drop(DropReason.FILTERED, len(sampled) - len(kept)))
         if self._static:
             kept = [span._replace(attributes={**self._static, **span.attributes}) for span in kept]
         if kept:
             self._inner.deliver(kept, sending)
+
+    def _is_sampled(self, span: Span) -> bool:
+        if self._bound == sample.ALL and not span.trace_state:
+            return True
+        return sample.keep(int(span.trace_id, 16), self._bound, sample.members(span.trace_state))
 
     @property
     def keeps(self) -> bool:

@@ -13,9 +13,18 @@ from otel_langfuse.model import Span
 
 from ._otlp_json import Unreadable, from_otlp_json
 from ._otlp_protobuf import from_otlp_protobuf
-from ._sdk import from_sdk, to_sdk, with_attributes
+from ._sdk import IS_REMOTE, from_sdk, to_sdk, with_attributes
 
-__all__ = ["Unreadable", "from_otlp", "from_otlp_json", "from_otlp_protobuf", "from_sdk", "to_sdk", "with_attributes"]
+__all__ = [
+    "IS_REMOTE",
+    "Unreadable",
+    "from_otlp",
+    "from_otlp_json",
+    "from_otlp_protobuf",
+    "from_sdk",
+    "to_sdk",
+    "with_attributes",
+]
 
 
 def from_otlp(payload: bytes | str | Mapping[str, Any]) -> list[Span]:

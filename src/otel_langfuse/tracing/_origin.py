@@ -29,9 +29,9 @@ _CURRENT: Final[str | None] = getattr(trace_propagation, "_SPAN_KEY", None)  # w
 
 
 _BLIND: Final = re.compile(
-    r"(ParentBased\{root:|,(remote|local)Parent(Not)?Sampled:|Always(On|Off)Sampler|TraceIdRatioBased\{[\d.e-]+\}|\})*"
+    r"(LangfuseSampler\{[\d.e-]+,|ParentBased\{root:|,(remote|local)Parent(Not)?Sampled:|Always(On|Off)Sampler|TraceIdRatioBased\{[\d.e-]+\}|\})*"
 )
-"""How the SDK's own samplers describe themselves: none of them looks at attributes."""
+"""How the SDK's own samplers, and ours, describe themselves: none of them looks at attributes."""
 
 
 class Origin(NamedTuple):

@@ -1,0 +1,267 @@
+"""What of a provider's spans is for one destination, and below which parents: head sampling, filter, tail sampling, lineage.
+
+``Choice`` belongs to a processor. ``start`` and ``why_not`` run on the application's threads, ``chosen`` on the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+from opentelemetry.trace import TraceFlags, format_span_id
+
+from . import attributes as names
+from .batch import Batch, Sending
+from .errors import Drop, DropReason
+from .model import Span
+from .neighbours import Member
+from .pipeline import filter as span_filter
+from .pipeline import sample
+from .pipeline.lineage import Kin, Lineage, Link
+from .pipeline.tail import Tail, Trace, WaitingTraces, Whole, verdict
+from .propagation import stamped
+from .spans import IS_REMOTE, from_sdk, with_attributes
+from .stats import Ledger
+
+Ended: TypeAlias = "tuple[Any, Mapping[str, Any], Link | None, Trace[Any] | None, Any]"
+"""A finished span, the copy of its attributes, what stands above it, its trace where that waits, and what keeps the others of
+that alive. A plain tuple: one is made for every span, on the application's thread."""
+
+MAX_TOLD: Final = 10_000
+"""Traces of which is remembered what another service, or their parent, has decided."""
+
+KEPT: Final[tuple[DropReason | None, str]] = (None, "")
+"""There is no reason why a span is not for this destination."""
+
+_NEVER_FIRST: Final = frozenset({("litellm", "raw_gen_ai_request")})
+"""Scope and name of spans that repeat their parent's content and never stand for a trace (api.md 4, app root)."""
+
+
+class Choice:
+    """One destination's choice.
+
+    Args:
+        bound: of head sampling, as ``sample.bound`` makes it.
+        words: the filter, or None where ``predicate`` says it alone.
+        predicate: ``should_export_span``.
+        tail: the rules of tail sampling, if there are any.
+        member: says whose a span is, where several projects share a provider.
+        static: attributes of every span here that says nothing else (environment, release).
+        marks: whether the first span of a trace is marked even where the filter keeps everything.
+        ledger: notes what went wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        bound: int,
+        words: span_filter.Words | None,
+        predicate: span_filter.Predicate | None,
+        tail: Tail | None,
+        member: Member,
+        static: Mapping[str, str],
+        marks: bool,
+        ledger: Ledger,
+    ) -> None:
+        self._member = member
+        self._projects = None if member.route.identity is None else member.route.names
+        self._static = static
+        self._bound = bound
+        self._words = None if words is None or words.keeps_all else words
+        self._predicate = predicate
+        self._rules = () if tail is None else tuple(tail.rules)
+        self._ledger = ledger
+        self._told: dict[int, bool] = {}
+        route = member.route
+        filters = self._words is not None or predicate is not None
+        drops = filters or route.is_named or route.is_default is not None or route.by is not None
+        self._marks = marks or filters
+        self.lineage = Lineage(self._expects) if drops or tail is not None or bound < sample.ALL else None
+        self._asks_at_start = tail is not None or bound < sample.ALL
+        self._places = drops or tail is not None
+        self.waiting: WaitingTraces[Ended] | None = None if tail is None else WaitingTraces(tail)
+
+    @property
+    def changes(self) -> bool:
+        """Whether what ``chosen`` returns may differ from what was queued, but for what was said of a trace since then."""
+        return self._marks or self._places or bool(self._static)
+
+    # -- the application's threads ---------------------------------------------------------------------------------------------
+
+    def start(self, span: Any, lineage: Lineage, batch: Batch[Ended]) -> None:
+        """A span starts."""
+        context = span.context
+        kin = lineage.start(span, context.span_id, span.parent)
+        if self._asks_at_start and kin.is_root:
+            if kin.sampled_out is None:
+                kin.sampled_out = not self._is_sampled(span, context)
+            waiting = self.waiting
+            if waiting is not None and not kin.sampled_out and context.trace_flags & TraceFlags.SAMPLED:
+                batch.hold(lambda now: waiting.begin(context.trace_id, now))
+
+    def why_not(self, span: Any, context: Any, attributes: Mapping[str, Any], kin: Kin | None) -> tuple[DropReason | None, str]:
+        """Why a finished span is not for this destination, or None; and what went wrong."""
+        if kin is not None and kin.sampled_out is not None:
+            if kin.sampled_out:
+                return DropReason.SAMPLED_OUT, ""
+        elif (self._bound < sample.ALL or context.trace_state) and not self._is_sampled(span, context):
+            return DropReason.SAMPLED_OUT, ""
+        words, predicate = self._words, self._predicate
+        if words is not None:
+            scope = span.instrumentation_scope
+            if not words("" if scope is None else scope.name, attributes):
+                return DropReason.FILTERED, ""
+        if predicate is not None:
+            kept, detail = span_filter.keep(span, predicate)
+            if not kept:
+                return DropReason.FILTERED, detail
+        return KEPT
+
+    def hold(self, span: Any, attributes: Mapping[str, Any], size_bytes: int, kin: Kin | None, batch: Batch[Ended]) -> None:
+        """Lets a span that is kept wait for its trace. To be called only where anything waits."""
+        waiting = self.waiting
+        if waiting is None:
+            raise TypeError("there is no tail=")
+
+        def make(trace: Trace[Ended]) -> tuple[Ended, int]:
+            return (span, attributes, up, trace, trace.members), size_bytes
+
+        up = None if kin is None else kin.up
+        is_root = kin is not None and kin.is_root
+        batch.hold(lambda now: waiting.ended(span.context.trace_id, make, now, is_root=is_root))
+
+    def dropped(self, context: Any, kin: Kin | None, batch: Batch[Ended]) -> None:
+        """A span ended that is not kept: it may have been the root that its trace waits for."""
+        waiting = self.waiting
+        if waiting is not None and kin is not None and kin.is_root and not kin.sampled_out:
+            batch.hold(lambda _: waiting.end(context.trace_id))
+
+    def trace_is_kept(self, trace_id: str) -> bool:
+        """Whether what belongs to a trace is sent, as far as it is known: by its id, and by the verdict of tail sampling."""
+        try:
+            key = int(trace_id, 16)
+        except ValueError:
+            return True
+        judged = None if self.waiting is None else self.waiting.verdict(key)
+        if judged is None:
+            judged = self._told.get(key)
+        return sample.trace_is_kept(trace_id, self._bound / sample.ALL) if judged is None else judged
+
+    def _is_sampled(self, span: Any, context: Any) -> bool:
+        """By head sampling. Where not the id alone decides it is remembered, for what belongs to the trace."""
+        parent, state = span.parent, context.trace_state
+        sampled = parent is None or bool(parent.trace_flags & TraceFlags.SAMPLED)
+        kept = sample.keep(context.trace_id, self._bound, state or {}, parent_sampled=sampled)
+        if state or not sampled:
+            told = self._told
+            told[context.trace_id] = kept
+            if len(told) > MAX_TOLD:
+                with suppress(RuntimeError, StopIteration):  # another thread was at it
+                    told.pop(next(iter(told)), None)
+        return kept
+
+    def _expects(self, span: Any) -> bool:
+        """Whether a span that still runs would be kept if it ended now."""
+        context = span.context
+        if not context.trace_flags & TraceFlags.SAMPLED or self._member.refusal(span)[0] is not None:
+            return False
+        return self.why_not(span, context, copied(span.attributes), None) is KEPT
+
+    # -- the worker's thread ---------------------------------------------------------------------------------------------------
+
+    def chosen(self, sending: Sending[Ended]) -> list[tuple[Any, Span]]:
+        """Steps 5 and 6 of the house: reads a batch, and reports what cannot be read and what tail sampling drops.
+
+        Returns:
+            For each span that stays, ours, and before it the SDK's, or None where ours says something else.
+        """
+        pairs = self._read(sending)
+        if self._rules:
+            pairs = self._judged(pairs, sending)
+        if self._marks or self._places:
+            return [self._placed(item, span) for item, span in pairs]
+        return [(item[0], span) for item, span in pairs]
+
+    def _read(self, sending: Sending[Ended]) -> list[tuple[Ended, Span]]:
+        """The items of a batch and what they are read as; those that cannot be read are reported and left out."""
+        items = [self._completed(item) for item in sending.items]
+        read, drops = from_sdk([item[0] for item in items], [item[1] for item in items])
+        for drop in drops:
+            sending.dropped(drop)
+        pairs = list(zip(items, read, strict=not drops))
+        if drops:
+            pairs = [(item, span) for item in items for span in from_sdk([item[0]], [item[1]])[0]]
+        late = stamped([span for _, span in pairs], self._projects)
+        return [
+            pair if new is pair[1] else ((None, *pair[0][1:]), new)  # it differs from the SDK's
+            for pair, new in zip(pairs, late, strict=True)
+        ]
+
+    def _completed(self, item: Ended) -> Ended:
+        """The span with the attributes that every one of this destination gets, and no other one's."""
+        span, own, *rest = item
+        if self._static.keys() <= own.keys():
+            return item
+        all_of_it = {**self._static, **own}
+        return (with_attributes(span, all_of_it), all_of_it, *rest)
+
+    def _judged(self, pairs: list[tuple[Ended, Span]], sending: Sending[Ended]) -> list[tuple[Ended, Span]]:
+        for trace, mine, known in _by_trace(pairs):
+            others = [item for item in trace.whole if format_span_id(item[0].context.span_id) not in known]
+            if trace.kept is None:  # looked at after that, because they are cleared when there is a verdict
+                trace.kept = self._verdict(mine, others)
+        kept = [pair for pair in pairs if pair[0][3] is None or pair[0][3].kept]
+        for item, _ in pairs:
+            if item[4] is not None:
+                item[4].clear()  # now that there is a verdict, no rule will look at them
+        if len(kept) < len(pairs):
+            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(pairs) - len(kept)))
+        return kept
+
+    def _verdict(self, mine: Sequence[Span], others: Sequence[Ended]) -> bool:
+        """Asks the rules. Spans of the trace that are in other batches are read here once more."""
+        completed = [self._completed(item) for item in others]
+        read, _ = from_sdk([item[0] for item in completed], [item[1] for item in completed])
+        kept, detail = verdict(self._rules, Whole([*mine, *stamped(read, self._projects)]))
+        if detail:
+            self._ledger.note("tail", f"a trace is kept because a rule of tail= failed: {detail}")
+        return kept
+
+    def _placed(self, item: Ended, span: Span) -> tuple[Any, Span]:
+        """The span below its nearest kept ancestor; marked, if it is the first of its trace."""
+        original, up = item[0], item[2]
+        if up is None or not self._places or self.lineage is None:
+            is_first = span.parent_span_id is None or bool(span.flags & IS_REMOTE)
+        else:
+            above = self.lineage.nearest(up)
+            is_first = above.is_first
+            parent = None if above.span_id is None else f"{above.span_id:016x}"
+            if parent != span.parent_span_id:
+                remote = IS_REMOTE if is_first and parent is not None else 0
+                original, span = None, span._replace(parent_span_id=parent, flags=span.flags & ~IS_REMOTE | remote)
+        if not (is_first and self._marks):
+            return original, span
+        if span.parent_span_id is not None and (span.scope.name, span.name) in _NEVER_FIRST:
+            return original, span
+        return None, span._replace(attributes={**span.attributes, names.IS_APP_ROOT: True})
+
+
+def _by_trace(pairs: list[tuple[Ended, Span]]) -> list[tuple[Trace[Ended], list[Span], set[str]]]:
+    """The traces of a batch that waited: what is read of each here, and these spans' ids."""
+    found: dict[int, tuple[Trace[Ended], list[Span], set[str]]] = {}
+    for item, span in pairs:
+        if item[3] is not None:
+            _, spans, known = found.setdefault(id(item[3]), (item[3], [], set()))
+            spans.append(span)
+            known.add(span.span_id)
+    return list(found.values())
+
+
+def copied(attributes: Any) -> Mapping[str, Any]:
+    """A dict. ``copy()`` of the SDK's mapping is one call, where iterating asks it for key after key."""
+    try:
+        copy: Mapping[str, Any] = attributes.copy()
+    except AttributeError:
+        return dict(attributes or {})
+    return copy
