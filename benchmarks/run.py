@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.caller import calling
-from benchmarks.masking import masked
 from benchmarks.choosing import choosing
+from benchmarks.masking import masked
 from benchmarks.meaning import meaning
 from benchmarks.measure import ENVIRON, ROOT, Table, interleaved, ratio, rows, us_each
 from benchmarks.whole import latency, scaling, soak, whole_way
