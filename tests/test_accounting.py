@@ -189,7 +189,8 @@ def test_what_is_in_the_spool_is_told(reader: InMemoryMetricReader, tmp_path: Pa
         assert processor.stats().spooled == 5
         found = collected(reader)
         assert found[meters.SPOOLED] == {"": 5}
-        assert meters.DURATION not in found, "no export has come to its end"
+        # The spool's own thread may have tried to send it meanwhile; nothing has been delivered.
+        assert "" not in found.get(meters.DURATION, {})
         assert adds_up(processor, reader)
 
 
