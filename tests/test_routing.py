@@ -411,10 +411,12 @@ def test_a_function_names_the_project_and_where_it_raises_nobody_gets_the_span(c
             raise RuntimeError("SECRET")
         return span.name.partition(" ")[0]
 
-    with Tenants("a", "b", route=by_name) as tenants:
+    with Tenants("a", "b", route=by_name) as tenants, Server() as rest:
+        tenants.servers["rest"] = rest
+        tenants.add("rest", default=True)
         for name in ("a one", "b two", "broken"):
             tenants.span(name)
-        assert tenants.arrived() == {"a": ["a one"], "b": ["b two"]}
+        assert tenants.arrived() == {"a": ["a one"], "b": ["b two"], "rest": []}
         assert tenants.stats("a") == {"other_project": 1, "no_project": 1}
         assert "route raised RuntimeError" in caplog.text
         assert "SECRET" not in caplog.text
@@ -469,6 +471,7 @@ def test_when_one_of_two_unnamed_ends_the_other_does_not_get_what_is_nobodys() -
         tenants.add("b")
         tenants.span("whose?")
         tenants.clients["a"].shutdown(5)
+        configure(InMemorySpanExporter(), tracer_provider=tenants.provider)  # somebody who looks around anew
         tenants.span("still")
         assert tenants.clients["b"].flush(5)
         assert other.names == []

@@ -93,7 +93,12 @@ class Client:
 
     def score(self, name: str, value: float | str, **fields: Any) -> str | None:
         """Gives a score; see ``Scores.create``."""
-        return self.scores.create(name, value, **fields)
+        try:
+            scores = self.scores
+        except ImportError:  # at the very end of the interpreter nothing can be loaded
+            _NOTES.note("score", "a score is lost: it is the first one, and the interpreter is ending")
+            return None
+        return scores.create(name, value, **fields)
 
     @property
     def processor(self) -> LangfuseSpanProcessor:
@@ -414,13 +419,19 @@ def _replace_exporters(config: Config) -> None:
 
 
 def _provider(given: Any, config: Config) -> Any:
-    """The provider to join: the given one, the global one if it is the SDK's, or a new one that becomes the global one."""
+    """The provider to join: the given one, the global one if somebody has set one, or a new one that becomes the global one.
+
+    Where nothing is to be recorded, none is set up: the application's tracers stay what they are.
+    """
     provider = trace.get_tracer_provider() if given is None else given
-    if given is None and isinstance(provider, trace.ProxyTracerProvider):  # nobody has set one
-        made = TracerProvider()
-        if config.enabled and config.sample_rate < 1.0 and not isinstance(made.sampler, LangfuseSampler):
-            made.sampler = LangfuseSampler(config.sample_rate, made.sampler)  # so that services that are called follow
-        trace.set_tracer_provider(made)
+    if config.enabled and given is None and isinstance(provider, trace.ProxyTracerProvider):
+        try:
+            made = TracerProvider()
+            if config.sample_rate < 1.0 and not isinstance(made.sampler, LangfuseSampler):
+                made.sampler = LangfuseSampler(config.sample_rate, made.sampler)  # so that services that are called follow
+            trace.set_tracer_provider(made)
+        except RuntimeError as error:  # in an exit function: the SDK starts threads to find out where it runs
+            _LOGGER.warning("otel-langfuse: nothing is sent: no TracerProvider can be set up any more: %s", error)
         provider = trace.get_tracer_provider()
     return provider
 
@@ -445,12 +456,12 @@ class _Slot(SpanProcessor):
         for earlier in self._processors:
             earlier.give_way()
         self._processors = (*(earlier for earlier in self._processors if not earlier.is_shut_down), processor)
-        if self._provider is provider:
+        if self._provider is provider or not processor.sends:
             return
         self._provider = provider
         if hasattr(provider, "add_span_processor"):
             provider.add_span_processor(self)
-        elif processor.sends:
+        elif not isinstance(provider, trace.ProxyTracerProvider):
             _LOGGER.warning(
                 "otel-langfuse: nothing is sent: the TracerProvider is %s, which takes no span processors; "
                 "use OpenTelemetry's SDK, or pass tracer_provider=",

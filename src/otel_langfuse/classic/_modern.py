@@ -13,7 +13,7 @@ from otel_langfuse import tracing
 from otel_langfuse.model import ScoreFields
 from otel_langfuse.propagation import project
 from otel_langfuse.tracing import Observation, ObservationFields, TraceUpdate
-from otel_langfuse.tracing._origin import NOTES
+from otel_langfuse.tracing._origin import NOTES, origin
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -130,7 +130,8 @@ class Modern:
 def _scored(what: str, score: Any) -> str | None:
     span = get_current_span()
     if not span.get_span_context().is_valid:
-        NOTES.note(what, f"{what}() did nothing: no observation is running where it was called")
+        if origin() is not None:  # where nothing is recorded, nothing is wrong
+            NOTES.note(what, f"{what}() did nothing: no observation is running where it was called")
         return None
     made: str | None = score(Observation(span))
     return made
