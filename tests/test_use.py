@@ -202,6 +202,7 @@ def test_what_comes_after_a_shutdown_is_a_client_that_works() -> None:
             third = Langfuse(flush_at=7)
             """,
             **KEYS,
+            LANGFUSE_FILTER="all",
             LANGFUSE_BASE_URL=server.url,
         )
         assert ended == (["True False 1"], [])
@@ -228,6 +229,7 @@ def test_what_exit_functions_record_raises_nothing(when: str) -> None:
             trace.get_tracer("t").start_span("in time").end()
             """,
             **KEYS,
+            LANGFUSE_FILTER="all",
             LANGFUSE_BASE_URL=server.url,
         )
         assert ended.said == ["done"]
