@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from otel_langfuse import MaskRule
 from otel_langfuse.errors import ConfigError
 from otel_langfuse.model import MASK_PRESETS, Resource, Scope, Span, SpanEvent, SpanLink
-from otel_langfuse.pipeline.mask import FAILED, MaskRule, masking
+from otel_langfuse.pipeline.mask import FAILED, masking
 
 SECRET = "SECRET"
+PARAMETERS = "langfuse.observation.model.parameters"
 
 
 def span(**changes: Any) -> Span:
@@ -215,6 +217,37 @@ def test_presets_are_named_once_for_settings_and_masks() -> None:
     assert all(masking(name, secrets=False) is not None for name in MASK_PRESETS)
     assert masking(secrets=False) is None
     assert masking() is not None
+
+
+def test_of_content_structure_and_usage_stay_and_texts_go() -> None:
+    given = {
+        PARAMETERS: '{"temperature": 0.7, "stop": ["Ada"], "reasoning_effort": "low", "x": {"y": "Ada"}}',
+        "langfuse.observation.usage_details": '{"input": 512}',
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.tool.name": "look up",
+        "user.id": "ada",
+        "gen_ai.usage.input_tokens": 512,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.agent.name": "x" * 201,
+        "embedding.vector": (0.5, 0.25),
+        "langfuse.trace.tags": ("about ada",),
+        "unheard.of": "Ada",
+        "empty": "",
+    }
+    gone = "<masked: content>"
+    (after,), _, _ = masked([span(name="chat gpt-4o", status_message="Ada", attributes=given)], "content")
+    assert json.loads(after.attributes[PARAMETERS]) == {
+        "temperature": 0.7,
+        "stop": gone,
+        "reasoning_effort": "low",
+        "x": {"y": gone},
+    }
+    assert (after.name, after.status_message) == ("chat gpt-4o", gone)
+    changed = {key: value for key, value in after.attributes.items() if value != given[key]}
+    assert changed.keys() - {PARAMETERS} == {
+        *("gen_ai.agent.name", "embedding.vector", "langfuse.trace.tags", "unheard.of"),
+    }
+    assert masked([span(name="chat about ada", attributes=given)], "content")[0][0].name == gone
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------------

@@ -159,6 +159,13 @@ def test_an_attributes_key_says_that_its_value_is_a_secret(key: str) -> None:
     assert after.attributes[key] == ("<masked: named secret>",) * 2
 
 
+def test_a_value_that_is_what_a_secret_is_called_makes_no_key_harmless() -> None:
+    fresh = made("secrets")
+    fresh.spans([span(attributes={"field": "password", "x": ("password",)})])
+    (after,) = fresh.spans([span(attributes={"password": "hunter2"})]).spans
+    assert after.attributes == {"password": "<masked: named secret>"}
+
+
 @pytest.mark.parametrize(
     "key", ["gen_ai.usage.input_tokens", "max_tokens", "key", "monkey", "tokenizer", "langfuse.user.id", "keyword"]
 )

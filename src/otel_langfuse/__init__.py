@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .exporters.sqlite import SqliteExporter
     from .media import LangfuseMedia
     from .model import Stats
-    from .pipeline.mask import MaskOtelSpansParams, MaskOtelSpansResult, MaskRule, OtelSpanIdentifier, OtelSpanPatch
+    from .pipeline.mask._otel_spans import MaskOtelSpansParams, MaskOtelSpansResult, OtelSpanIdentifier, OtelSpanPatch
+    from .pipeline.mask._rules import MaskRule
     from .pipeline.tail import (
         Tail,
         keep_cost_over,
@@ -120,13 +121,13 @@ _HOMES = {
     "LangfuseOTLPExporter": ".exporters.otlp",
     "LangfuseSampler": ".sampler",
     "LangfuseSpanProcessor": ".processor",
-    "MaskOtelSpansParams": ".pipeline.mask",
-    "MaskOtelSpansResult": ".pipeline.mask",
-    "MaskRule": ".pipeline.mask",
+    "MaskOtelSpansParams": ".pipeline.mask._otel_spans",
+    "MaskOtelSpansResult": ".pipeline.mask._otel_spans",
+    "MaskRule": ".pipeline.mask._rules",
     "Observation": ".tracing",
     "ObservationFields": ".tracing",
-    "OtelSpanIdentifier": ".pipeline.mask",
-    "OtelSpanPatch": ".pipeline.mask",
+    "OtelSpanIdentifier": ".pipeline.mask._otel_spans",
+    "OtelSpanPatch": ".pipeline.mask._otel_spans",
     "ScoreError": ".errors",
     "SqliteExporter": ".exporters.sqlite",
     "Stats": ".model",

@@ -15,38 +15,26 @@ is sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from otel_langfuse.errors import ConfigError
 from otel_langfuse.model import MASK_PRESETS, Span
 from otel_langfuse.pipeline.mask._ask import Answer, Run, Work, answer, ask, callable_with_data, run_each
 from otel_langfuse.pipeline.mask._draft import Batch, Place, of_value
-from otel_langfuse.pipeline.mask._otel_spans import (
-    MaskOtelSpansParams,
-    MaskOtelSpansResult,
-    OtelSpanData,
-    OtelSpanIdentifier,
-    OtelSpanPatch,
-    mask_by_function,
-)
-from otel_langfuse.pipeline.mask._rules import MaskRule, ready_rule
 from otel_langfuse.pipeline.mask._scan import Scanner, Sweep
 from otel_langfuse.pipeline.mask._secrets import ROWS, names_a_secret, own_rows
 from otel_langfuse.pipeline.mask._texts import Texts
 from otel_langfuse.pipeline.mask._values import FAILED, NotLookedThroughError
 
+if TYPE_CHECKING:
+    from otel_langfuse.pipeline.mask._rules import MaskRule
+
 __all__ = [
     "FAILED",
     "Answer",
     "Mask",
-    "MaskOtelSpansParams",
-    "MaskOtelSpansResult",
-    "MaskRule",
     "Masked",
     "Masking",
-    "OtelSpanData",
-    "OtelSpanIdentifier",
-    "OtelSpanPatch",
     "Run",
     "answer",
     "masking",
@@ -108,6 +96,8 @@ class Masking:
             for step in self._steps[: self._before_content]:
                 step(batch.places(), work)
             if self._mask_otel_spans is not None:
+                from otel_langfuse.pipeline.mask._otel_spans import mask_by_function  # noqa: PLC0415 - few have one
+
                 mask_by_function(batch, self._mask_otel_spans, work)
             for step in self._steps[self._before_content :]:
                 step(batch.places(), work)
@@ -164,15 +154,8 @@ def masking(
     for item in items:
         if isinstance(item, str):
             named |= set(presets(item.split(",")))
-        elif isinstance(item, MaskRule):
-            steps.append(ready_rule(item))
-        elif callable(item):
-            steps.append(_function(callable_with_data(item, "mask")))
         else:
-            kind = type(item).__name__
-            raise ConfigError(
-                f"mask={kind}: expected a function of one value, a MaskRule, {' or '.join(MASK_PRESETS)}, or a list of them"
-            )
+            steps.append(_step(item))
     if mask_otel_spans is not None and not callable(mask_otel_spans):
         raise ConfigError(f"mask_otel_spans={type(mask_otel_spans).__name__}: expected a function of params=")
     if secrets:
@@ -180,6 +163,17 @@ def masking(
     if not (steps or named or mask_otel_spans is not None):
         return None
     return Masking(steps, mask_otel_spans, content="content" in named, texts=_texts(named, own_secrets), run=run)
+
+
+def _step(item: Any) -> _Step:
+    from otel_langfuse.pipeline.mask._rules import MaskRule, ready_rule  # noqa: PLC0415 - who has no rule need not load them
+
+    if isinstance(item, MaskRule):
+        return ready_rule(item)
+    if callable(item):
+        return _function(callable_with_data(item, "mask"))
+    expected = f"a function of one value, a MaskRule, {' or '.join(MASK_PRESETS)}, or a list of them"
+    raise ConfigError(f"mask={type(item).__name__}: expected {expected}")
 
 
 def presets(names: Iterable[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
@@ -31,6 +30,8 @@ def text_action(action: Action, text: str, hash_key: str | bytes | None) -> Call
     key = hash_key.encode() if isinstance(hash_key, str) else hash_key
     if not isinstance(key, bytes) or len(key) < _MIN_KEY:
         raise ConfigError(f"MaskRule(action='hash'): expected hash_key=, text or bytes, of {_MIN_KEY} bytes at least")
+    import hmac  # noqa: PLC0415 - it loads OpenSSL
+
     return lambda value: f"hash:{hmac.digest(key, value.encode('utf-8', 'surrogatepass'), 'sha256').hex()[:_HASH_DIGITS]}"
 
 
