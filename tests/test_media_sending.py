@@ -450,7 +450,7 @@ def test_what_shutdown_puts_into_the_spool_unsent_has_markers(langfuse: Langfuse
     path = tmp_path / "spool.db"
     processor = LangfuseSpanProcessor(LangfuseOTLPExporter(**langfuse.settings, spool_path=path))
     (ended,) = sdk_spans(["late"], **{INPUT: URI})
-    sending: Any = Sending([(ended, dict(ended.attributes or {}), None)], Ledger(), Stop())
+    sending: Any = Sending([(ended, dict(ended.attributes or {}), None, None, None)], Ledger(), Stop())
     assert processor._batch is not None
     processor._batch._sender.keep(sending)  # as Batch.shutdown does when its time is over before this batch had its turn
     assert sending.undecided == 0

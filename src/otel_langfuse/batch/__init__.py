@@ -168,15 +168,18 @@ class Batch(Generic[T]):
 
     # -- the caller's side ---------------------------------------------------------------------------------------------
 
-    def put(self, item: T, size_bytes: int) -> bool:
+    def put(self, item: T, size_bytes: int, *, moved: int = 0, waits: bool = True) -> bool:
         """Queues an item. Never does I/O, never raises, and waits for room only by ``policy="wait"``.
+
+        Args:
+            item: to be sent.
+            size_bytes: what it holds.
+            moved: 1 for an item that was kept back by ``waiting`` until now.
+            waits: False: also by that policy it does not wait.
 
         Returns:
             Whether it was queued; if not, it was counted as ``queue_full``, ``too_large`` or ``after_shutdown``.
         """
-        return self._put(item, size_bytes)
-
-    def _put(self, item: T, size_bytes: int, *, moved: int = 0, waits: bool = True) -> bool:
         with self._lock:
             fits = self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
             dropped = 0 if fits else self._make_room(size_bytes, waits=waits)
@@ -232,7 +235,7 @@ class Batch(Generic[T]):
             if each.dropped:
                 self._ledger.drop(DropReason.SAMPLED_OUT, each.dropped)
             for item, size_bytes in each.entries:
-                self._put(item, size_bytes, moved=1, waits=waits)
+                self.put(item, size_bytes, moved=1, waits=waits)
 
     def _queue_waiting(self, *, only_due: bool = False) -> None:
         """Queues what is kept back, all of it or only what has waited too long; room for it is not waited for."""
