@@ -109,9 +109,9 @@ def machine() -> str:
 def parts(*, quick: bool) -> dict[str, Callable[[], Table | list[Table]]]:
     counts = {"W1": 800, "W2": 2000, "W4": 800} if quick else {"W1": 2000, "W2": 4000, "W4": 2000, "W3": 200}
     more: dict[str, Callable[[], Table | list[Table]]] = {
-        "scaling": lambda: scaling(3, (1000, 100_000, 1_000_000), (1, 4, 16), (10, 512, 5000)),
-        "latency": lambda: latency(5, 10),
-        "soak": lambda: soak(120),
+        "scaling": lambda: scaling(2, (1000, 100_000, 1_000_000), (1, 4, 16), (10, 512, 5000)),
+        "latency": lambda: latency(3, 8),
+        "soak": lambda: soak(60),
     }
     return {
         "import": lambda: importing(4 if quick else 11),
@@ -120,7 +120,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Table | list[Table]]]:
         "meaning": lambda: meaning(*((6, 250) if quick else (21, 500))),
         "calls": lambda: calling(*((3, 2000) if quick else (9, 8000)), peers=not quick),
         "choosing": lambda: choosing(6 if quick else 41),
-        "through": lambda: whole_way(2 if quick else 6, counts, peers=not quick),
+        "through": lambda: whole_way(2 if quick else 3, counts, peers=not quick),
         **({} if quick else more),
     }
 
