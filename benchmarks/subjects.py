@@ -66,7 +66,7 @@ def _ours(url: str, compression: str = "gzip", **more: Any) -> SpanProcessor:
     return LangfuseSpanProcessor(LangfuseOTLPExporter(base_url=url, compression=compression, **KEYS, **more), **_ALL)
 
 
-_ALL: dict[str, Any] = {}
+_ALL: dict[str, Any] = {"filter": "all"}
 """What makes our processor send every span, not only those that have to do with models."""
 
 
