@@ -10,6 +10,7 @@ import gc
 import gzip
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import subjects, workloads
 
 COUNT = 200
+OLD = tuple(map(int, version("opentelemetry-sdk").split(".")[:2])) < (1, 40)
 KEYS = {"public_key": "pk-lf-1", "secret_key": "sk-lf-1", "base_url": "http://127.0.0.1:9"}
 
 
@@ -93,6 +95,8 @@ def test_a_span_of_anybody_costs_the_application_few_more_calls(
     workload: str, more: int, processors: Callable[[bool], SpanProcessor]
 ) -> None:
     ours, stock = (calls_of(plain(processors(is_ours), workload)) / COUNT for is_ours in (True, False))
+    if OLD:
+        more += 3  # an SDK that keeps attributes elsewhere is asked for a copy
     assert ours - stock <= more, (ours, stock)
 
 
