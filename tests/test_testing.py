@@ -200,6 +200,14 @@ def test_one_provider_gets_one_processor_however_often_it_is_captured() -> None:
     assert counts == {1}
 
 
+def test_a_flush_of_the_provider_succeeds_also_when_nothing_is_captured() -> None:
+    provider = TracerProvider()
+    with capture(tracer_provider=provider):
+        provider.get_tracer("t").start_span("a").end()
+        assert provider.force_flush() is True
+    assert provider.force_flush() is True
+
+
 def test_a_provider_that_takes_no_processors_is_an_error_that_says_so() -> None:
     with (
         pytest.raises(RuntimeError, match="NoOpTracerProvider takes no span processors"),
