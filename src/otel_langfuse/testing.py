@@ -215,7 +215,8 @@ class _Switch(SpanProcessor):
             processor.on_end(span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - into memory it takes no time
-        return all([processor.force_flush(_FLUSH_MS) for processor, _ in self._open])
+        flushed = [processor.force_flush(_FLUSH_MS) for processor, _ in self._open]
+        return all(flushed)
 
 
 _switches: Final[weakref.WeakKeyDictionary[Any, _Switch]] = weakref.WeakKeyDictionary()
