@@ -7,6 +7,7 @@ bytes the span holds; the worker reads the same dict.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -209,7 +210,8 @@ class LangfuseSpanProcessor(SpanProcessor):
         self._exporter = (exporter or exporter_for(config)) if config.enabled else None
         public_key = self._exporter.public_key if isinstance(self._exporter, LangfuseExporter) else ""
         found = checked_route(**routing, destination=self.project if public_key else None, public_key=public_key)
-        self._member = Member(found, lambda: self.is_shut_down)
+        me = weakref.ref(self)  # no cycle: a processor that nobody holds is gone at once
+        self._member = Member(found, lambda: (one := me()) is None or one.is_shut_down)
         self._trust_baggage = config.trust_baggage
         self._ledger = Ledger(name=_name(self._exporter))
         if exporter is not None and config.spool_path is not None and not isinstance(exporter, LangfuseExporter):
