@@ -44,6 +44,8 @@ PRIVATE_SLOTS = {
     "_span_processors": "the SDK's multi-processor: as above",
     "_span_processor": "the SDK's span: tells providers apart, whose processors are to know of each other; without it, their "
     "resources do",
+    "_instance": "BaseInstrumentor of opentelemetry-instrumentation: whether another instrumentation is at work, without making "
+    "it; without it, nobody is seen, and both record",
     "_events": "the SDK's span: the public property copies, mostly nothing; without it, that one is read",
 }
 

@@ -87,6 +87,11 @@ def find(client: Any, id: str) -> Node | None:  # noqa: A002 - its name
     return _State.open.get(key) or _State.ended.get(key)
 
 
+def is_used() -> bool:
+    """Whether anything is known, so that there is a client, too."""
+    return bool(_State.open or _State.ended)
+
+
 def _keys(node: Node) -> tuple[_Key, ...]:
     own = (node.client, node.id)
     return (own, (node.client, node.trace_id)) if node.up is None and node.root is node else (own,)

@@ -99,6 +99,11 @@ def base_url() -> str | None:
     return _state.base_url
 
 
+def chosen_provider() -> Any:
+    """The TracerProvider that ``configure`` was given to use instead of the global one; None if it was not."""
+    return _state.provider
+
+
 def scored(name: str, value: float | str, fields: Mapping[str, Any]) -> str | None:
     """Hands a score to the client; None, with a note, where there is none."""
     if _state.score is None and not (_begin() and _state.score is not None):

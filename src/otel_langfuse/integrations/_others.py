@@ -1,0 +1,56 @@
+"""Whether another instrumentation records the same calls already: each is to be recorded once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+
+from otel_langfuse.tracing._origin import NOTES, chosen_provider
+
+
+def recorded_by(library: str, instrumentors: Iterable[tuple[str, str]]) -> str | None:
+    """The module of an OpenTelemetry instrumentation that is at work and whose spans reach us; None if there is none.
+
+    Its spans come from the global TracerProvider. Where ``configure(tracer_provider=...)`` says that ours come from another
+    one, they are none of our observations, so it does not count. A note in the log says who records.
+
+    Args:
+        library: whose calls these are, for the note.
+        instrumentors: module and class of each that is known. None of them is imported, and none is made: some of their
+            constructors change settings.
+    """
+    for module, name in instrumentors:
+        found = getattr(sys.modules.get(module), name, None)
+        # Without the slot where BaseInstrumentor keeps its only instance, nobody is seen, and both record.
+        instance: Any = getattr(found, "_instance", None)
+        if getattr(instance, "is_instrumented_by_opentelemetry", False) and _is_global():
+            NOTES.note(
+                f"recorded by {module}",
+                f"calls of {library} are recorded by {module}, and not a second time: its settings say what is recorded of "
+                f"them; to have them recorded by otel_langfuse, call {name}().uninstrument()",
+            )
+            return module
+    return None
+
+
+def _is_global() -> bool:
+    ours = chosen_provider()
+    return ours is None or ours is trace.get_tracer_provider()
+
+
+_AROUND: Final = otel_context.create_key("otel-langfuse-model-call")
+
+
+def recorded_around(context: Context) -> Context:
+    """``context``, in which a model is called for something that records that call: a framework's own observation of it."""
+    return otel_context.set_value(_AROUND, True, context)
+
+
+def is_recorded_around() -> bool:
+    """Whether the current context is such a one."""
+    return otel_context.get_value(_AROUND) is not None
