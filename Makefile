@@ -26,6 +26,9 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
 # Files of tests side by side, because they mostly wait; each file's own tests one after the other, as they share servers.
 PARALLEL      := -n 2 --dist loadfile
 
+# Tests start hundreds of interpreters: each would compile all of it anew, where the machine says not to keep what is compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := check
 .PHONY: check check-oldest processes faults pyright demo bench bench-quick leaks capture backends fix clean
 

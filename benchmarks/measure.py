@@ -17,7 +17,8 @@ from benchmarks.environments import python_of
 
 ROOT = Path(__file__).parents[1]
 ENVIRON = {
-    **{key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "LANGFUSE_"))},
+    # What Python has compiled is kept, as wherever a package is installed: else it is compilers that are compared.
+    **{key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "LANGFUSE_", "PYTHONDONTWRITE"))},
     "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH")))),
     "NO_PROXY": "127.0.0.1",
     "DO_NOT_TRACK": "1",

@@ -43,7 +43,8 @@ class Target(NamedTuple):
 
 def load_translation() -> None:
     """Loads what observations are made with. Who will need it calls this when it is made, not first in a worker or a fork."""
-    import_module(".encode.ingestion", __package__)
+    for room in (".translate", ".encode.ingestion"):
+        import_module(room, __package__)
 
 
 def load_dialects() -> None:

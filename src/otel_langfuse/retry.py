@@ -13,8 +13,6 @@ from datetime import datetime, timezone
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from . import retry_grpc
 from .errors import DropReason
@@ -214,6 +212,10 @@ def _partial_success(response: Response, sent: int) -> Done:
         partial = _get(answer, "partialSuccess", "partial_success")
         rejected, message = _get(partial, "rejectedSpans", "rejected_spans"), _get(partial, "errorMessage", "error_message")
     else:
+        # Langfuse answers with JSON; an exporter to others has loaded them when it was made (``spans.load_protobuf``).
+        from google.protobuf.message import DecodeError  # noqa: PLC0415
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse  # noqa: PLC0415
+
         try:
             read = ExportTraceServiceResponse.FromString(body).partial_success
         except DecodeError:

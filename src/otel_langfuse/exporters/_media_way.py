@@ -34,12 +34,12 @@ def media_way(config: Config, *, to_langfuse: bool, name: str) -> MediaWay | Non
         lifting = Lifting("cut", max_bytes)
     elif way == "send":
         lifting, sender = Lifting("send", max_bytes), _to_langfuse(config)
-        load_fields()
     else:
         from ._media_files import file_sender  # noqa: PLC0415 - seldom needed
 
         folder, sender = file_sender(way)
         lifting = Lifting("write", max_bytes, folder)
+    load_fields()
     return MediaWay(
         lifting,
         sender,

@@ -17,6 +17,7 @@ from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request, Span, Stats
 from otel_langfuse.pipeline.mask import Mask
 from otel_langfuse.prepare import Target, count_spans, requests
+from otel_langfuse.spans import load_protobuf
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
 
@@ -144,6 +145,8 @@ class NetworkExporter(LangfuseExporter):
         self._missing = missing
         self._deliveries: dict[int, Delivery] = {}
         self._outbox: Outbox | None = None
+        if not is_langfuse or (config is not None and config.spool_path is not None):
+            load_protobuf()  # for a collector's answers, and to read from the spool: not first in a worker or a forked child
         if missing:
             logging.getLogger("otel_langfuse").warning("otel-langfuse: nothing is sent: %s", missing)
         elif config is not None and config.spool_path is not None:

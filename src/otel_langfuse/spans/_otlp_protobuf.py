@@ -1,4 +1,4 @@
-"""OTLP as protobuf."""
+"""OTLP as protobuf. Loaded by who reads it, which no way to a server does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,8 @@ from otel_langfuse.model import Resource, Scope, Span, SpanEvent, SpanLink
 from ._otlp_json import Unreadable
 
 
-def from_otlp_protobuf(payload: bytes) -> list[Span]:
-    """Read OTLP as protobuf, where what has protobuf's default counts as absent, because it is on the wire.
-
-    An empty name of a scope is None, a time of 0 is None, an empty array is ``()``. NaN and infinities stay floats.
-
-    Raises:
-        Unreadable: Not an ``ExportTraceServiceRequest``; a span without ids; an attribute without value.
-    """
+def read(payload: bytes) -> list[Span]:
+    """See ``from_otlp_protobuf``."""
     try:
         request = ExportTraceServiceRequest.FromString(payload)
     except DecodeError:

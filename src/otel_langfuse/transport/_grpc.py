@@ -14,17 +14,24 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import google.rpc.error_details_pb2
+import google.rpc.status_pb2  # noqa: F401 - what ``retry_grpc`` reads answers with
 import grpc
+import grpc.experimental
 
 from otel_langfuse import retry_grpc
 from otel_langfuse.model import Request, Response
 
 from . import _http, origin_of, suppressed, words_of
 from ._tls import NO_TLS, Tls
+
+with suppress(ImportError):  # what grpcio loads with its first channel; like the two above, not to be loaded first by a worker
+    import_module("grpc._channel")
 
 _OURS: Final = frozenset({"content-type", "user-agent", "te", "grpc-encoding", "grpc-accept-encoding", "grpc-timeout"})
 """Headers of a request that grpcio writes by itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - what ``socket`` wants at the first connection: not to be loaded first by a worker
 import io
 import re
 import socket

@@ -81,7 +81,7 @@ class Masking:
     ) -> None:
         self._steps = (*steps, *((_content_step(),) if content else ()))
         self._before_content = len(steps)
-        self._mask_otel_spans = mask_otel_spans
+        self._of_batch = None if mask_otel_spans is None else _batch_step(mask_otel_spans)
         self._texts = texts
         self._run = run
 
@@ -91,14 +91,12 @@ class Masking:
         The interpreter's exit (``SystemExit``, ``KeyboardInterrupt``), raised by a function of the user's, passes through.
         """
         work = Work(self._run)
-        if self._steps or self._mask_otel_spans is not None:
+        if self._steps or self._of_batch is not None:
             batch = Batch(spans)
             for step in self._steps[: self._before_content]:
                 step(batch.places(), work)
-            if self._mask_otel_spans is not None:
-                from otel_langfuse.pipeline.mask._otel_spans import mask_by_function  # noqa: PLC0415 - few have one
-
-                mask_by_function(batch, self._mask_otel_spans, work)
+            if self._of_batch is not None:
+                self._of_batch(batch, work)
             for step in self._steps[self._before_content :]:
                 step(batch.places(), work)
             spans = batch.spans()
@@ -202,6 +200,12 @@ def _content_step() -> _Step:
     from otel_langfuse.pipeline.mask._content import mask_content  # noqa: PLC0415 - as above
 
     return mask_content
+
+
+def _batch_step(function: Callable[..., Any]) -> Callable[[Batch, Work], None]:
+    from otel_langfuse.pipeline.mask._otel_spans import mask_by_function  # noqa: PLC0415 - few have one
+
+    return lambda batch, work: mask_by_function(batch, function, work)
 
 
 def _function(function: Callable[[Any], Any]) -> _Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 from otel_langfuse.errors import ConfigError
@@ -52,6 +53,8 @@ class Tail:
             raise ConfigError(f"tail=Tail(max_wait_s={_short(self.max_wait_s)}): expected seconds above 0")
         if self.over_bound not in ("keep", "drop"):
             raise ConfigError(f"tail=Tail(over_bound={_short(self.over_bound)}): expected keep or drop")
+        if any(rule.reads_observations for rule in rules):
+            import_module("otel_langfuse.translate")  # not first on the worker; see ``prepare.load_translation``
 
 
 def checked(tail: Any) -> Tail:
