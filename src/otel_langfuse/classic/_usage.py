@@ -38,8 +38,8 @@ def used(usage: Any) -> Used:
     given = _mapping(usage)
     counts = {name: number for name, keys in _COUNTS.items() if (number := _whole(_first(given, keys))) is not None}
     costs = {name: cost for name, keys in _COSTS.items() if (cost := _real(_first(given, keys))) is not None}
-    for part, keys in (("input", ("prompt_tokens_details", "input_tokens_details")),
-                       ("output", ("completion_tokens_details", "output_tokens_details"))):  # fmt: skip
+    for part, keys in (("input", ("prompt_tokens_details", "input_tokens_details", "input_token_details")),
+                       ("output", ("completion_tokens_details", "output_tokens_details", "output_token_details"))):  # fmt: skip
         for name, number in _details(_first(given, keys)):
             counts[f"{part}_{name}"] = number
             if part in counts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -46,11 +46,18 @@ def _is_global() -> bool:
 _AROUND: Final = otel_context.create_key("otel-langfuse-model-call")
 
 
-def recorded_around(context: Context) -> Context:
-    """``context``, in which a model is called for something that records that call: a framework's own observation of it."""
-    return otel_context.set_value(_AROUND, True, context)
+class _Run(Protocol):
+    @property
+    def is_open(self) -> bool:
+        """Whether it goes on."""
+
+
+def recorded_around(run: _Run, context: Context) -> Context:
+    """``context``, in which, as long as the run goes on, a model is called by what records that itself."""
+    return otel_context.set_value(_AROUND, run, context)
 
 
 def is_recorded_around() -> bool:
     """Whether the current context is such a one."""
-    return otel_context.get_value(_AROUND) is not None
+    run: Any = otel_context.get_value(_AROUND)
+    return run is not None and run.is_open

@@ -1,0 +1,100 @@
+"""LangChain's runs as observations: ``CallbackHandler``, for chains, models, tools, retrievers and agents, and for LangGraph.
+
+Runs nest as LangChain says they do, and what is observed inside of one (``observe``, other libraries) nests into it. A run that
+is read piece by piece (``stream``) leaves its reader's context alone: what the reader does between two pieces is not inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from otel_langfuse.classic import Handle, Langfuse, get_client
+from otel_langfuse.tracing import get_trace_url
+
+from ._callbacks import Callbacks
+from ._runs import Root
+
+if TYPE_CHECKING:
+    from otel_langfuse.tracing import TraceContext
+
+
+class CallbackHandler(Callbacks):
+    """Records what LangChain does: ``chain.invoke(..., config={"callbacks": [CallbackHandler()]})``. May be used again and again.
+
+    A run that is in no other, and in no observation, is a trace, whose id is the run's own (``config={"run_id": ...}``) without
+    dashes; not under a sampler that goes by the ids, as ``TraceIdRatioBased`` does. Metadata of a run may say
+    ``langfuse_session_id``, ``langfuse_user_id``, ``langfuse_tags``, ``langfuse_trace_name``, and ``langfuse_prompt`` (of a
+    prompt template: for the generations that it is for). A model that is called inside of a run is recorded by the run alone,
+    also where ``otel_langfuse.openai`` is in use.
+
+    None of its methods raises. What it cannot use is left out, with a note in the log.
+
+    Args:
+        public_key: of the project. With nothing else of what ``Langfuse`` takes: the client of this key.
+        secret_key: see ``Langfuse``.
+        host: see ``Langfuse``.
+        trace_name: of the traces; by default what the root run is called.
+        user_id: of the traces, as the following three.
+        session_id: groups traces.
+        tags: joined with those of the root run.
+        metadata: of the traces.
+        version: of the application.
+        trace_context: a trace to continue instead of the current one; see ``start_observation``.
+        stateful_client: a trace or observation of the classic client that root runs belong in.
+        **settings: the other arguments of ``Langfuse``. Without any, and without keys, it is ``get_client()``.
+
+    Raises:
+        ConfigError: a setting cannot work.
+    """
+
+    def __init__(
+        self,
+        public_key: str | None = None,
+        secret_key: str | None = None,
+        host: str | None = None,
+        *,
+        trace_name: str | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        trace_context: TraceContext | None = None,
+        stateful_client: Handle | None = None,
+        update_stateful_client: bool = False,
+        **settings: Any,
+    ) -> None:
+        given = {"secret_key": secret_key, "host": host, **settings}
+        settings = {key: value for key, value in given.items() if value is not None}
+        self._langfuse = Langfuse(public_key, **settings) if settings else None
+        self._public_key = public_key
+        trace: dict[str, Any] = {"name": trace_name, "user_id": user_id, "session_id": session_id, "tags": tags}
+        trace |= {"metadata": metadata, "version": version}
+        said = {key: value for key, value in trace.items() if value is not None}
+        parent = None if stateful_client is None else stateful_client._node.span  # noqa: SLF001 - our own
+        if stateful_client is not None and update_stateful_client:
+            stateful_client.update(**said)
+        project = None if public_key is None else self.langfuse.client.project
+        super().__init__(Root(project, said, trace_context, parent))
+
+    @property
+    def langfuse(self) -> Langfuse:
+        """The client; without settings of its own it is ``get_client()``."""
+        return self._langfuse or get_client(public_key=self._public_key)
+
+    def get_trace_id(self) -> str | None:
+        """The id (32 hex digits) of the trace of the root run that began last; None before the first."""
+        return self.last_trace_id
+
+    def get_trace_url(self) -> str | None:
+        """The page of this trace; see ``otel_langfuse.get_trace_url``."""
+        return None if self.last_trace_id is None else get_trace_url(trace_id=self.last_trace_id)
+
+    def auth_check(self) -> bool:
+        """See ``Langfuse.auth_check``."""
+        return self.langfuse.auth_check()
+
+    def flush(self) -> bool:
+        """See ``Langfuse.flush``."""
+        return self.langfuse.flush()
