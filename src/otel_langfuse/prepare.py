@@ -16,7 +16,7 @@ from .encode.cut import cut_to
 from .errors import Drop, DropReason
 from .model import Observation, Request, Span
 from .pipeline.mask import Masked, Masking
-from .pipeline.media import Lifting, lift
+from .pipeline.media import Lifting, lift, may_hold_media
 from .spans import from_otlp
 
 MIN_CUT_BYTES: Final = 16 * 1024
@@ -41,6 +41,15 @@ class Target(NamedTuple):
     dialect_only: bool = False  # ... or instead of it
 
 
+class Ready(NamedTuple):
+    """What may leave of some spans, as ``Masked`` has it. ``written``: what ``requests`` may take over for each, if anything."""
+
+    spans: list[Span]
+    failures: int
+    detail: str
+    written: Sequence[otlp.Written | None] = ()
+
+
 def load_translation() -> None:
     """Loads what observations are made with. Who will need it calls this when it is made, not first in a worker or a fork."""
     for room in (".translate", ".encode.ingestion"):
@@ -52,26 +61,62 @@ def load_dialects() -> None:
     import_module(".encode.dialect", __package__)
 
 
-def worded(spans: Sequence[Span], target: Target) -> Sequence[Span]:
-    """The spans with what the target wants written on them: corrections, a dialect; or nothing, then the same objects."""
+def worded(spans: Sequence[Span], target: Target, told: Sequence[bool | None] = ()) -> Sequence[Span]:
+    """The spans with what the target wants written on them: corrections, a dialect; or nothing, then the same objects.
+
+    ``told`` is for ``dialect.corrected``.
+    """
     if not target.corrections and target.dialect is None:
         return spans
     from .encode import dialect  # noqa: PLC0415 - see above
 
-    corrected = dialect.corrected(spans) if target.corrections else spans
+    corrected = dialect.corrected(spans, told) if target.corrections else spans
     return corrected if target.dialect is None else dialect.in_dialect(corrected, target.dialect, only=target.dialect_only)
 
 
-def ready(spans: Sequence[Span], mask: Masking | None, lifting: Lifting | None = None) -> Masked:
+def quick(target: Target, mask: Masking | None, lifting: Lifting | None) -> otlp.Quick | None:
+    """The quick way through ``ready`` and ``requests`` together, for the spans that have one; None where none has.
+
+    None has one where a function of the user's masks, where a dialect is written, and where no protobuf is sent.
+    """
+    texts = None if mask is None else mask.only_texts
+    if target.endpoint != "otlp" or target.protocol == "http/json" or target.dialect is not None or (mask and texts is None):
+        return None
+    corrections: Any = import_module(".encode.dialect", __package__) if target.corrections else None
+
+    def may_change(data: bytes) -> bool:
+        return (texts is not None and texts.may_change(data)) or (lifting is not None and may_hold_media(data))
+
+    def may_change_around(span: Span) -> bool:
+        is_masked = texts is not None and texts.may_change_around(span)
+        return is_masked or (corrections is not None and corrections.needs_around(span))
+
+    def may_change_under(keys: Sequence[str]) -> bool:
+        return texts is not None and texts.may_change_under(keys)
+
+    return otlp.Quick(otlp.Glances(may_change, may_change_under, may_change_around, corrections and corrections.glance))
+
+
+def ready(spans: Sequence[Span], mask: Masking | None, lifting: Lifting | None = None, way: otlp.Quick | None = None) -> Ready:
     """What may leave of the spans: one for each, the same object where nothing changed.
 
     Args:
         spans: of one batch.
         mask: as ``pipeline.mask.masking`` returns it; None: nothing is masked.
         lifting: how media leave, or None: within the texts, where they are. What the mask removed is not there any more.
+        way: ``quick`` of the same mask and lifting; then ``Ready.written`` is for ``requests`` to the same target.
     """
+    if way is not None:
+        written = way.written(spans)
+        places = [place for place, one in enumerate(written) if one is None]
+        if len(places) < len(written):
+            rest = ready([spans[place] for place in places], mask, lifting) if places else Ready([], 0, "")
+            made = list(spans)
+            for place, span in zip(places, rest.spans, strict=True):
+                made[place] = span
+            return rest._replace(spans=made, written=written)
     masked = Masked(list(spans), 0, "") if mask is None else mask.spans(spans)
-    return masked if lifting is None else masked._replace(spans=lift(masked.spans, lifting))
+    return Ready(masked.spans if lifting is None else lift(masked.spans, lifting), masked.failures, masked.detail)
 
 
 def observations(spans: Sequence[Span]) -> tuple[list[Observation], list[Drop]]:
@@ -97,7 +142,9 @@ def _one_by_one(spans: Sequence[Span]) -> tuple[list[Observation], list[Drop]]:
     return made, drops
 
 
-def requests(spans: Sequence[Span], target: Target, *, now: str, seen: MutableSet[str]) -> tuple[list[Request], list[Drop]]:
+def requests(
+    spans: Sequence[Span], target: Target, *, now: str, seen: MutableSet[str], written: Sequence[otlp.Written | None] = ()
+) -> tuple[list[Request], list[Drop]]:
     """Encodes spans for the target, split to its limit.
 
     Args:
@@ -105,12 +152,17 @@ def requests(spans: Sequence[Span], target: Target, *, now: str, seen: MutableSe
         target: OTLP requests carry the spans, with what ``worded`` adds, ingestion requests observations translated from them.
         now: ISO 8601 with offset; the time of ingestion events.
         seen: ids of traces that ingestion requests have already named; more are added.
+        written: ``Ready.written`` of the same spans.
 
     Returns:
         The requests in order, and a ``Drop`` for each span that is in none of them.
     """
     if target.endpoint == "otlp":
-        return _otlp(worded(spans, target), target)
+        if not written:
+            return _otlp(worded(spans, target), target)
+        said = worded(spans, target, [None if one is None else one[1] for one in written])
+        same = zip(written, said, spans, strict=True)
+        return _otlp(said, target, [None if one is None or new is not old else one[0] for one, new, old in same])
     from .encode import ingestion  # noqa: PLC0415 - see above
 
     translated, drops = observations(spans)
@@ -206,7 +258,7 @@ def _half(size: int, target: Target) -> int:
     return min(size // 2, target.max_request_bytes)
 
 
-def _otlp(spans: Sequence[Span], target: Target) -> tuple[list[Request], list[Drop]]:
+def _otlp(spans: Sequence[Span], target: Target, written: Sequence[bytes | None] = ()) -> tuple[list[Request], list[Drop]]:
     return otlp.requests(
         spans,
         url=target.url,
@@ -214,4 +266,5 @@ def _otlp(spans: Sequence[Span], target: Target) -> tuple[list[Request], list[Dr
         max_request_bytes=target.max_request_bytes,
         compression=target.compression,
         protocol=target.protocol,
+        written=written,
     )

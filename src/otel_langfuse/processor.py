@@ -34,7 +34,7 @@ from .pipeline.lineage import Kin
 from .pipeline.mask import Mask, Masking
 from .pipeline.route import By, Route, checked_route
 from .pipeline.tail import Rule, Tail, checked
-from .prepare import ready
+from .prepare import Ready, ready
 from .propagation import is_late, note_project, projects, propagated_attributes, set_attributes
 from .spans import to_sdk
 from .stats import Ledger
@@ -524,18 +524,15 @@ class _Ours:
         with suppressed(), self._component.timed(sending):
             self._preparing.add(id(sending))
             try:
-                spans = self._prepared(sending)
+                masked = self._ready(sending)
             finally:
                 self._preparing.discard(id(sending))
-            media = self._exporter.media
-            self._exporter.deliver(spans if media is None else media.settled(spans, sending), sending)
+            self._exporter.deliver_ready(masked, sending)
 
-    def _prepared(self, sending: Sending[Ended]) -> list[Any]:
-        spans = [span for _, span in self._choice.chosen(sending)]
-        media = self._exporter.media
-        masked = ready(spans, self._mask, None if media is None else media.lifting)
+    def _ready(self, sending: Sending[Ended]) -> Ready:
+        masked = self._exporter.ready([span for _, span in self._choice.chosen(sending)], self._mask)
         note_failures(masked, self._ledger)
-        return masked.spans
+        return masked
 
     def keep(self, sending: Sending[Ended]) -> None:
         with suppressed():
@@ -543,7 +540,7 @@ class _Ours:
             self._exporter.keep(sending, lambda: [] if self._preparing else self._without_media(sending))
 
     def _without_media(self, sending: Sending[Ended]) -> Sequence[Any]:
-        spans = self._prepared(sending)
+        spans = self._ready(sending).spans
         return spans if self._exporter.media is None else self._exporter.media.given_up(spans)
 
     def arrived(self, timeout_s: float) -> bool:

@@ -11,6 +11,7 @@ repaired, an integer beyond 64 bits is sent as its decimal text, an unknown obje
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Final, Literal, TypeAlias
 
 from otel_langfuse.errors import Drop, DropReason
@@ -20,9 +21,10 @@ from . import _protobuf as protobuf
 from ._gzip import gzip
 from ._otlp_json import JSON, span_json, to_json
 from ._packs import Form, packs
+from ._quick import Glances, Quick, Written
 from ._repair import repaired
 
-__all__ = ["GRPC_PATH", "Compression", "Protocol", "requests", "to_json", "to_protobuf"]
+__all__ = ["GRPC_PATH", "Compression", "Glances", "Protocol", "Quick", "Written", "requests", "to_json", "to_protobuf"]
 
 Compression: TypeAlias = Literal["gzip", "none"]
 Protocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc"]
@@ -50,6 +52,7 @@ def requests(
     max_request_bytes: int,
     compression: Compression = "gzip",
     protocol: Protocol = "http/protobuf",
+    written: Sequence[bytes | None] = (),
 ) -> tuple[list[Request], list[Drop]]:
     """Encode spans as OTLP requests (https://opentelemetry.io/docs/specs/otlp/).
 
@@ -62,6 +65,7 @@ def requests(
         compression: ``gzip`` or ``none``.
         protocol: ``http/protobuf``, ``http/json`` or ``grpc``. With gRPC the body is the bare message, and a header
             ``grpc-encoding`` asks the transport to compress it.
+        written: What ``Quick`` made of each span, or None; not for ``http/json``.
 
     Returns:
         The requests, whose ``items`` are their spans, and one ``Drop`` (unreadable) for each span that has no OTLP
@@ -77,7 +81,7 @@ def requests(
     def request(items: list[Span], body: bytes) -> Request:
         return Request("otlp", url, headers, gzip(body) if compressed else body, items)
 
-    encoded = _encoded(spans, span_json if protocol == "http/json" else _span_field, drops)
+    encoded = _encoded(spans, span_json if protocol == "http/json" else _span_field, drops, written)
     form = JSON if protocol == "http/json" else _PROTOBUF
     return [request(items, body) for items, body in packs(encoded, max_request_bytes, form)], drops
 
@@ -93,11 +97,13 @@ def to_protobuf(spans: Iterable[Span]) -> bytes:
     return protobuf.request(_encoded(spans, _span_field, []))
 
 
-def _encoded(spans: Iterable[Span], encode: Callable[[Span], bytes], drops: list[Drop]) -> list[tuple[Span, bytes]]:
+def _encoded(
+    spans: Iterable[Span], encode: Callable[[Span], bytes], drops: list[Drop], written: Iterable[bytes | None] = ()
+) -> list[tuple[Span, bytes]]:
     made: list[tuple[Span, bytes]] = []
-    for span in spans:
+    for span, known in zip(spans, written or repeat(None), strict=False):
         try:
-            made.append((span, encode(span)))
+            made.append((span, encode(span) if known is None else known))
         except Exception as error:  # noqa: BLE001, PERF203 - whatever is wrong with one span costs its neighbours nothing
             drops.append(_unreadable(error))
     return made

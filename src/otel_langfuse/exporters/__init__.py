@@ -6,7 +6,7 @@ import logging
 
 from otel_langfuse.config import Config, sqlite_path
 
-from ._base import MEDIA_END_S, LangfuseExporter, note_failures, prepared
+from ._base import MEDIA_END_S, LangfuseExporter, note_failures
 from ._media import MediaWay
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "media_way_for",
     "missing_keys",
     "note_failures",
-    "prepared",
 ]
 
 

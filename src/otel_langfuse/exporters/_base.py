@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -15,8 +15,8 @@ from otel_langfuse.config import Config
 from otel_langfuse.errors import DropReason
 from otel_langfuse.masks import masking_for
 from otel_langfuse.model import Span, Stats
-from otel_langfuse.pipeline.mask import Mask, Masked, Masking
-from otel_langfuse.prepare import ready
+from otel_langfuse.pipeline.mask import Mask, Masking
+from otel_langfuse.prepare import Ready, ready
 from otel_langfuse.propagation import stamped
 from otel_langfuse.spans import from_sdk
 from otel_langfuse.stats import Ledger
@@ -67,6 +67,14 @@ class LangfuseExporter(SpanExporter, abc.ABC):
     def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
         """Sends prepared spans and reports the fate of each to ``sending``, trying again as long as that has time."""
 
+    def ready(self, spans: Sequence[Span], mask: Masking | None) -> Ready:
+        """Masks spans and lifts their media out; see ``prepare.ready``."""
+        return ready(spans, mask, None if self.media is None else self.media.lifting)
+
+    def deliver_ready(self, masked: Ready, sending: Sending[Any]) -> None:
+        """Waits for the media of what ``ready`` returned, and delivers."""
+        self.deliver(masked.spans if self.media is None else self.media.settled(masked.spans, sending), sending)
+
     @abc.abstractmethod
     def close(self) -> None:
         """Lets go of connections and files."""
@@ -86,8 +94,12 @@ class LangfuseExporter(SpanExporter, abc.ABC):
             self._component = meters.Component(self._account, address=self.name)
         try:
             with suppressed(), self._component.timed(sending):
-                ready_spans = prepared(spans, None, self.mask, sending, self._ledger, media=self.media)
-                self.deliver(ready_spans if self.media is None else self.media.settled(ready_spans, sending), sending)
+                read, drops = from_sdk(spans)
+                for drop in drops:
+                    sending.dropped(drop)
+                masked = self.ready(stamped(read), self.mask)
+                note_failures(masked, self._ledger)
+                self.deliver_ready(masked, sending)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             sending.finish(f"{type(error).__name__} while exporting")
         sending.finish("left undecided")
@@ -152,36 +164,7 @@ class LangfuseExporter(SpanExporter, abc.ABC):
         return None if self.media is None else self.media.stats()
 
 
-def prepared(
-    spans: Sequence[ReadableSpan],
-    attributes: Sequence[Any] | None,
-    mask: Masking | None,
-    sending: Sending[Any],
-    ledger: Ledger,
-    *,
-    media: MediaWay | None,
-    projects: Collection[str] | None = None,
-) -> list[Span]:
-    """Steps 5 to 8 of the house for one batch: reads and masks, and reports what cannot be read to ``sending``.
-
-    Args:
-        spans: of the SDK.
-        attributes: for each span the copy of its attributes that was taken when it ended, if one was.
-        mask: as ``masks.masking_for`` returns it.
-        sending: whose items are ``spans``.
-        ledger: notes what the mask could not do.
-        media: the way that media go.
-        projects: see ``propagation.stamped``.
-    """
-    read, drops = from_sdk(spans, attributes)
-    for drop in drops:
-        sending.dropped(drop)
-    masked = ready(stamped(read, projects), mask, None if media is None else media.lifting)
-    note_failures(masked, ledger)
-    return masked.spans
-
-
-def note_failures(masked: Masked, ledger: Ledger) -> None:
+def note_failures(masked: Ready, ledger: Ledger) -> None:
     """Logs, at most once a minute, that the user's mask failed."""
     if masked.failures:
         ledger.note("mask", f"{masked.failures} values are sent as '<masked: mask failed>': {masked.detail}")

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 
 from otel_langfuse.batch import Sending
 from otel_langfuse.config import Config
+from otel_langfuse.encode.otlp import Quick, Written
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request, Span, Stats
-from otel_langfuse.pipeline.mask import Mask
-from otel_langfuse.prepare import Target, count_spans, requests
+from otel_langfuse.pipeline.mask import Mask, Masking
+from otel_langfuse.prepare import Ready, Target, count_spans, quick, ready, requests
 from otel_langfuse.spans import load_protobuf
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
@@ -144,6 +145,7 @@ class NetworkExporter(LangfuseExporter):
         self._seen = Seen()
         self._missing = missing
         self._deliveries: dict[int, Delivery] = {}
+        self._quick: tuple[Masking | None, Quick | None] | None = None
         self._outbox: Outbox | None = None
         if not is_langfuse or (config is not None and config.spool_path is not None):
             load_protobuf()  # for a collector's answers, and to read from the spool: not first in a worker or a forked child
@@ -162,8 +164,20 @@ class NetworkExporter(LangfuseExporter):
         """Whether there is a spool."""
         return self._outbox is not None
 
-    def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
-        """Encodes and sends, or puts into the spool; see ``LangfuseExporter.deliver``."""
+    def ready(self, spans: Sequence[Span], mask: Masking | None) -> Ready:
+        """See ``LangfuseExporter.ready``; where there is a quick way, the spans are then written, too."""
+        lifting = None if self.media is None else self.media.lifting
+        if self._quick is None or self._quick[0] is not mask:
+            self._quick = mask, quick(self.target, mask, lifting)
+        return ready(spans, mask, lifting, self._quick[1])
+
+    def deliver_ready(self, masked: Ready, sending: Sending[Any]) -> None:
+        """See ``LangfuseExporter.deliver_ready``."""
+        spans = masked.spans if self.media is None else self.media.settled(masked.spans, sending)
+        self.deliver(spans, sending, masked.written)
+
+    def deliver(self, spans: Sequence[Span], sending: Sending[Any], written: Sequence[Written | None] = ()) -> None:
+        """Encodes and sends, or puts into the spool; see ``LangfuseExporter.deliver``. ``written``: of ``ready``."""
         if self._missing:
             sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._missing))
             return
@@ -172,21 +186,19 @@ class NetworkExporter(LangfuseExporter):
         if outbox is not None:
             outbox.begin(sending.ledger)
             patience = outbox.patience(sending)
-        back = self._deliver(None, spans, sending, patience)
+        back = self._deliver(lambda: self._requests(spans, sending, written), sending, patience)
         while back and not patience.is_over:  # the spool cannot be written, or has no room for any of it
             patience = InMemory(sending) if outbox is None or outbox.works else outbox.patience(sending)
-            back = self._deliver([one.request for one in back], spans, sending, patience)
+            back = self._deliver([one.request for one in back].copy, sending, patience)
         for one in back:
             sending.dropped(Drop(one.reason, count_spans(one.request.items), one.detail))
 
-    def _deliver(
-        self, made: list[Request] | None, spans: Sequence[Span], sending: Sending[Any], patience: Patience
-    ) -> list[Left]:
-        """Sends requests (if None, they are made of ``spans``), or puts them into the spool. Returns those that are left."""
+    def _deliver(self, make: Callable[[], list[Request]], sending: Sending[Any], patience: Patience) -> list[Left]:
+        """Sends requests, or puts them into the spool. Returns those that are left."""
         delivery = Delivery(self.target, self._transport, sending, patience, timeout_s=self._timeout_s, ledger=self._ledger)
         self._deliveries[id(sending)] = delivery
         try:
-            delivery.run(self._requests(spans, sending) if made is None else made)
+            delivery.run(make())  # which ``keep`` may need to know about before they are made
             back: list[Left] = []
             while (left := delivery.pop_left()) is not None:
                 if self._outbox is None or not self._outbox.put(left.request, sending):
@@ -236,9 +248,9 @@ class NetworkExporter(LangfuseExporter):
             self._outbox.close()
         self._transport.close()
 
-    def _requests(self, spans: Sequence[Span], sending: Sending[Any]) -> list[Request]:
+    def _requests(self, spans: Sequence[Span], sending: Sending[Any], written: Sequence[Written | None] = ()) -> list[Request]:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        made, drops = requests(spans, self.target, now=now, seen=self._seen)
+        made, drops = requests(spans, self.target, now=now, seen=self._seen, written=written)
         for drop in drops:
             sending.dropped(drop)
         return made

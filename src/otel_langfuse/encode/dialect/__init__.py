@@ -18,11 +18,11 @@ from otel_langfuse.model import AttributeValue, Observation, Span
 from otel_langfuse.translate import translate_all
 
 from . import gen_ai, langfuse, openinference
-from ._corrected import corrected
+from ._corrected import corrected, glance, needs_around
 from ._only import without_meaning
 from ._row import Row, Subject, by_type, put
 
-__all__ = ["DIALECTS", "ROWS", "Dialect", "corrected", "in_dialect", "speaks", "with_dialect", "write"]
+__all__ = ["DIALECTS", "ROWS", "Dialect", "corrected", "glance", "in_dialect", "needs_around", "speaks", "with_dialect", "write"]
 
 Dialect: TypeAlias = Literal["langfuse", "gen_ai", "openinference"]
 

@@ -105,7 +105,48 @@ _CORRECTIONS = by_id().keys() - SERVER_RULES - {"corrections/user_id/scrubbed", 
 _looks: dict[Any, _Look] = {}
 
 
-def corrected(spans: Sequence[Span]) -> list[Span]:
+class Glance:
+    """What spans of one shape may need a correction for; see ``encode._quick.Look``. For one thread at a time."""
+
+    __slots__ = ("_look", "_resource", "_scope", "counts")
+
+    def __init__(self, look: _Look, span: Span) -> None:
+        self._look = look
+        self.counts = look.counts
+        self._resource = span.resource, ResourceView(span.resource)  # of the latest batch
+        self._scope = span.scope, ScopeView(span.scope)
+
+    def is_fine(self, span: Span) -> bool:
+        """Whether this one needs no correction. It has no value but texts, booleans, finite numbers and lists of texts."""
+        look, attributes = self._look, span.attributes
+        if look.groups:
+            if self._resource[0] is not span.resource:
+                self._resource = span.resource, ResourceView(span.resource)
+            if self._scope[0] is not span.scope:
+                self._scope = span.scope, ScopeView(span.scope)
+            view = View(span, attributes, self._resource[1], self._scope[1], _no_content)  # type: ignore[arg-type]
+            view.plan = look.plan
+            for steps in look.groups:
+                if _wins_correction(steps, view):
+                    return False
+        for name, is_fine in look.checks:
+            if not is_fine(attributes[name]):
+                return False
+        return not look.has_prompt or is_prompt(attributes)
+
+
+def glance(span: Span) -> Glance | None:
+    """What spans of this one's shape may need a correction for; None if they need one in any case."""
+    look = _look(span, _Origins())
+    return None if look.needs else Glance(look, span)
+
+
+def needs_around(span: Span) -> bool:
+    """Whether every span of this resource needs a correction."""
+    return not _is_fine(span.resource, _Origins())
+
+
+def corrected(spans: Sequence[Span], told: Sequence[bool | None] = ()) -> list[Span]:
     """The spans of one batch, such that Langfuse's server stores what we read of them with our corrections.
 
     Langfuse's server reads no corrections; they are written as ``langfuse.*`` attributes, for the corrected fields alone.
@@ -115,6 +156,7 @@ def corrected(spans: Sequence[Span]) -> list[Span]:
 
     Args:
         spans: As they are to be sent; ``translate_all`` with and without corrections says what differs.
+        told: For each of them, where ``Glance`` has found it fine already, whether it may tell of tokens; else None.
 
     Returns:
         As many spans, in order; the same object for each that needs nothing.
@@ -123,6 +165,11 @@ def corrected(spans: Sequence[Span]) -> list[Span]:
     counting: list[int] = []
     origins = _Origins()
     for place, span in enumerate(spans):
+        known = told[place] if told else None
+        if known is not None:
+            if known:
+                counting.append(place)
+            continue
         look = _look(span, origins)
         if look.counts:
             counting.append(place)

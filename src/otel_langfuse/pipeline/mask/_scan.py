@@ -123,6 +123,10 @@ class Scanner:
             return {old: new for text in texts for old, new in self.changed((text,)).items()}
         return _differing(texts, _with(data, places).split(_JOINT), before)
 
+    def finds(self, data: bytes) -> bool:
+        """Whether there is anything in texts that are joined by NUL, as UTF-8."""
+        return bool(self._places(data))
+
     def _places(self, data: bytes) -> list[tuple[int, int, str]]:
         places: list[tuple[int, int, str]] = []
         for byte, cuts in self._cuts:

@@ -74,6 +74,18 @@ class Texts:
             made += group if rewrite is None else map(rewrite.span, group)
         return made
 
+    def may_change(self, data: bytes) -> bool:
+        """Whether any of these texts, joined by NUL and as UTF-8, would not stay as it is."""
+        return self._scanner.finds(data)
+
+    def may_change_under(self, keys: Sequence[str]) -> bool:
+        """Whether any of these attributes would not stay as it is for its key: that holds a secret, or says that there is one."""
+        return any(map(self._is_named, keys)) or bool(self._scanner.changed(keys))
+
+    def may_change_around(self, span: Span) -> bool:
+        """Whether the span's resource or scope would not stay as it is."""
+        return bool(self._shared((span,), str))
+
     def _changed(self, texts: list[str], short: list[str], failed: Callable[[str], str]) -> dict[str, str]:
         """What becomes of texts; short ones of which nothing does are not looked at again."""
         if short:

@@ -24,9 +24,9 @@ from otel_langfuse.media import (
 from otel_langfuse.model import Attributes, Media, Span, SpanEvent
 
 from ._shapes import LIST, media_in, part_of
-from ._text import MIN_TEXT, replaced
+from ._text import MIN_TEXT, may_hold_media, replaced
 
-__all__ = ["Lifting", "lift", "load_fields", "marker", "settled"]
+__all__ = ["Lifting", "lift", "load_fields", "marker", "may_hold_media", "settled"]
 
 _MAX_DEPTH: Final = 64
 _MIN_BARE_BYTES: Final = 256

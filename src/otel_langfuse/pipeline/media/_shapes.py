@@ -15,7 +15,7 @@ MIN_PAYLOAD: Final = 16
 
 _TYPE_KEYS: Final = ("media_type", "mime_type", "mediaType", "mimeType", "content_type", "contentType")
 
-_PARTS: Final = frozenset(
+PARTS: Final = frozenset(
     (
         *("audio", "base64", "binary", "blob", "document", "file", "file-data", "image", "image-data", "image_generation_call"),
         *("input_audio", "input_file", "input_image", "media", "video"),
@@ -61,7 +61,7 @@ _ENDINGS: Final = {
 
 
 class Row(NamedTuple):
-    """``key`` holds base64 where the item names a content type, or is one of ``_PARTS`` if ``in_part`` says that it must be.
+    """``key`` holds base64 where the item names a content type, or is one of ``PARTS`` if ``in_part`` says that it must be.
 
     ``sniff``: also where no content type is named, if the content itself tells, or else as ``default``. ``beside``: only where
     this key is there, too.
@@ -91,14 +91,15 @@ _ROWS: Final = (
     Row("file_data", sniff=True),  # OpenAI: a file part that holds bare base64
     Row("b64_json", sniff=True, default="image/png"),  # OpenAI: a generated image
 )
-_KEYS: Final = frozenset(row.key for row in _ROWS)
+KEYS: Final = frozenset(row.key for row in _ROWS)
+ONLY_IN_PARTS: Final = KEYS - {row.key for row in _ROWS if not row.in_part}
 LIST: Final = "images"
 """The key of a list of bare base64, in Ollama's messages."""
 
 
 def media_in(item: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """Of one mapping: (key, content type, base64 text or bytes) for what of it is media."""
-    if _KEYS.isdisjoint(item):
+    if KEYS.isdisjoint(item):
         return
     done: set[str] = set()
     for row in _ROWS:
@@ -163,7 +164,7 @@ def _type_of(item: Mapping[str, Any], row: Row, payload: Any) -> str | None:
     kind = item.get("type")
     if kind == "text":  # Anthropic: a document's source that is text, with a media type
         return None
-    if row.in_part and not (isinstance(kind, str) and kind in _PARTS):
+    if row.in_part and not (isinstance(kind, str) and kind in PARTS):
         return None
     if row.beside and row.beside not in item:
         return None

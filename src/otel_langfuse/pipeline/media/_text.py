@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Final, TypeAlias
 
-from ._shapes import MIN_PAYLOAD, all_media_in, read_json
+from ._shapes import KEYS, LIST, MIN_PAYLOAD, ONLY_IN_PARTS, PARTS, all_media_in, read_json
 
 Take: TypeAlias = "Callable[[str, str], str | None]"
 """(content type, base64) -> what is to stand in its place; None: it stays."""
@@ -39,7 +40,7 @@ def replaced(text: str, take: Take) -> str:
         text: any text. One without media costs one search for a substring, and where it is JSON a second one.
         take: called for everything that looks like media, in no certain order.
     """
-    if _MARK in text:
+    if ";" in text and _MARK in text:  # the one sign alone is looked for at ten times the speed
         text = _without_data_uris(text, take)
     return _without_shapes(text, take) if may_hold_shapes(text) else text
 
@@ -47,6 +48,41 @@ def replaced(text: str, take: Take) -> str:
 def may_hold_shapes(text: str) -> bool:
     """Whether the text begins like JSON and holds a text without spaces that is as long as base64 of media."""
     return _JSON.match(text) is not None and _TOKEN.search(text) is not None
+
+
+_MARK_BYTES: Final = _MARK.encode()
+_TOKEN_BYTES: Final = re.compile(_TOKEN.pattern.encode())
+_BLANK: Final = b" \t\r\n\\"
+_LIST: Final = LIST.encode()
+_ALWAYS: Final = tuple(key.encode() for key in KEYS - ONLY_IN_PARTS)
+_ONLY_IN_PARTS: Final = tuple(key.encode() for key in ONLY_IN_PARTS)
+_MAX_BLANK: Final = 64
+
+
+@cache
+def _part() -> re.Pattern[bytes]:
+    """What says that something is a part with media in it. Few processes need it."""
+    escapes, parts = r"(?:\s|\\+[nrt])*", "|".join(map(re.escape, PARTS))
+    return re.compile(rf'type\\*"{escapes}:{escapes}\\*"(?:{parts})\\*"'.encode())
+
+
+def may_hold_media(data: bytes) -> bool:
+    """Whether ``replaced`` might find anything in these texts, joined by NUL and as UTF-8; wrong only in saying so."""
+    # The one sign is looked for alone first: that is done in C at ten times the speed.
+    if b";" in data and _MARK_BYTES in data:
+        return True
+    if _TOKEN_BYTES.search(data) is None:  # as it is mostly
+        return False
+    return _LIST in data or any(_may_be_payload(data, token.start()) for token in _TOKEN_BYTES.finditer(data))
+
+
+def _may_be_payload(data: bytes, at: int) -> bool:
+    """Whether the text without spaces whose quote is there stands under a key of media. Ids are such texts, too."""
+    before = data[max(at - _MAX_BLANK, 0) : at].rstrip(_BLANK)
+    if not before.endswith(b":"):
+        return at > _MAX_BLANK and (not before or before.endswith((b"n", b"r", b"t")))  # perhaps of an escaped end of line
+    key = before[:-1].rstrip(_BLANK).rstrip(b'"').rstrip(b"\\")
+    return not key or key.endswith(_ALWAYS) or (key.endswith(_ONLY_IN_PARTS) and _part().search(data) is not None)
 
 
 def _without_data_uris(text: str, take: Take) -> str:
