@@ -106,7 +106,7 @@ class Masking:
     @property
     def only_texts(self) -> Texts | None:
         """The patterns, where nothing but patterns is masked: then it can be told at a glance that spans stay as they are."""
-        return None if self._steps or self._mask_otel_spans is not None else self._texts
+        return None if self._steps or self._of_batch is not None else self._texts
 
     def value(self, value: Any, field: str) -> tuple[Any, int]:
         """Masks what is on no span: a score's comment or metadata, a prompt's variables.
