@@ -7,26 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from opentelemetry.trace import TraceFlags, format_span_id
 
 from . import attributes as names
 from .batch import Batch, Sending
+from .ended import Ended, copied, ended
 from .errors import Drop, DropReason
 from .model import Span
 from .neighbours import Member
 from .pipeline import filter as span_filter
 from .pipeline import sample
-from .pipeline.lineage import Kin, Lineage, Link
+from .pipeline.lineage import Kin, Lineage
 from .pipeline.tail import Tail, Trace, WaitingTraces, Whole, verdict
 from .propagation import stamped
 from .spans import IS_REMOTE, from_sdk, with_attributes
 from .stats import Ledger
-
-Ended: TypeAlias = "tuple[Any, Mapping[str, Any], Link | None, Trace[Any] | None, Any]"
-"""A finished span, the copy of its attributes, what stands above it, its trace where that waits, and what keeps the others of
-that alive. A plain tuple: one is made for every span, on the application's thread."""
 
 MAX_TOLD: Final = 10_000
 """Traces of which is remembered what another service, or their parent, has decided."""
@@ -89,7 +86,7 @@ class Choice:
 
     # -- the application's threads ---------------------------------------------------------------------------------------------
 
-    def start(self, span: Any, lineage: Lineage, batch: Batch[Ended]) -> None:
+    def start(self, span: Any, lineage: Lineage, batch: Batch[Any]) -> None:
         """A span starts."""
         context = span.context
         kin = lineage.start(span, context.span_id, span.parent)
@@ -118,7 +115,7 @@ class Choice:
                 return DropReason.FILTERED, detail
         return KEPT
 
-    def hold(self, span: Any, attributes: Mapping[str, Any], size_bytes: int, kin: Kin | None, batch: Batch[Ended]) -> None:
+    def hold(self, span: Any, attributes: Mapping[str, Any], size_bytes: int, kin: Kin | None, batch: Batch[Any]) -> None:
         """Lets a span that is kept wait for its trace. To be called only where anything waits."""
         waiting = self.waiting
         if waiting is None:
@@ -131,7 +128,7 @@ class Choice:
         is_root = kin is not None and kin.is_root
         batch.hold(lambda now: waiting.ended(span.context.trace_id, make, now, is_root=is_root))
 
-    def dropped(self, context: Any, kin: Kin | None, batch: Batch[Ended]) -> None:
+    def dropped(self, context: Any, kin: Kin | None, batch: Batch[Any]) -> None:
         """A span ended that is not kept: it may have been the root that its trace waits for."""
         waiting = self.waiting
         if waiting is not None and kin is not None and kin.is_root and not kin.sampled_out:
@@ -170,7 +167,7 @@ class Choice:
 
     # -- the worker's thread ---------------------------------------------------------------------------------------------------
 
-    def chosen(self, sending: Sending[Ended]) -> list[tuple[Any, Span]]:
+    def chosen(self, sending: Sending[Any]) -> list[tuple[Any, Span]]:
         """Steps 5 and 6 of the house: reads a batch, and reports what cannot be read and what tail sampling drops.
 
         Returns:
@@ -183,9 +180,14 @@ class Choice:
             return [self._placed(item, span) for item, span in pairs]
         return [(item[0], span) for item, span in pairs]
 
-    def _read(self, sending: Sending[Ended]) -> list[tuple[Ended, Span]]:
+    def _read(self, sending: Sending[Any]) -> list[tuple[Ended, Span]]:
         """The items of a batch and what they are read as; those that cannot be read are reported and left out."""
-        items = [self._completed(item) for item in sending.items]
+        items = []
+        for item in sending.items:
+            try:
+                items.append(self._completed(ended(item)))
+            except Exception as error:  # noqa: BLE001, PERF203 - whatever a foreign span raises costs only that one
+                sending.dropped(Drop(DropReason.UNREADABLE, 1, f"{type(error).__name__} while reading a span"))
         read, drops = from_sdk([item[0] for item in items], [item[1] for item in items])
         for drop in drops:
             sending.dropped(drop)
@@ -206,7 +208,7 @@ class Choice:
         all_of_it = {**self._static, **own}
         return (with_attributes(span, all_of_it), all_of_it, *rest)
 
-    def _judged(self, pairs: list[tuple[Ended, Span]], sending: Sending[Ended]) -> list[tuple[Ended, Span]]:
+    def _judged(self, pairs: list[tuple[Ended, Span]], sending: Sending[Any]) -> list[tuple[Ended, Span]]:
         for trace, mine, known in _by_trace(pairs):
             others = [item for item in trace.whole if format_span_id(item[0].context.span_id) not in known]
             if trace.kept is None:  # looked at after that, because they are cleared when there is a verdict
@@ -256,12 +258,3 @@ def _by_trace(pairs: list[tuple[Ended, Span]]) -> list[tuple[Trace[Ended], list[
             spans.append(span)
             known.add(span.span_id)
     return list(found.values())
-
-
-def copied(attributes: Any) -> Mapping[str, Any]:
-    """A dict. ``copy()`` of the SDK's mapping is one call, where iterating asks it for key after key."""
-    try:
-        copy: Mapping[str, Any] = attributes.copy()
-    except AttributeError:
-        return dict(attributes or {})
-    return copy

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from opentelemetry.context import Context
@@ -20,8 +19,9 @@ from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, Tr
 from . import attributes as names
 from . import meters, model
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
-from .choice import KEPT, Choice, Ended, copied
+from .choice import KEPT, Choice
 from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
+from .ended import attributes_of, held_bytes, size_bytes, span_of
 from .errors import ConfigError, DropReason
 from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures
 from .masks import masking_for
@@ -35,7 +35,7 @@ from .pipeline.mask import Mask, Masking
 from .pipeline.route import By, Route, checked_route
 from .pipeline.tail import Rule, Tail, checked
 from .prepare import Ready, ready
-from .propagation import is_late, note_project, projects, propagated_attributes, set_attributes
+from .propagation import is_late, note_project, projects, propagated_attributes, propagating, set_attributes
 from .spans import to_sdk
 from .stats import Ledger
 from .transport import suppressed
@@ -43,17 +43,15 @@ from .transport import suppressed
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SPAN_BYTES: Final = 512
-"""What a span counts for beside its texts."""
-
 FUNCTIONS: Final = ("mask", "mask_otel_spans", "should_export_span", "tail", "project", "default", "route")
 """Settings of a processor that come from no variable, so that they are in no table."""
 
 _PROBE: Final = TraceState()
 _TRACE_STATE: Final = next(i for i, part in enumerate(SpanContext(1, 1, False, trace_state=_PROBE)) if part is _PROBE)
-"""Where in the tuple that a ``SpanContext`` is its tracestate stands: reading it there takes no call."""
+_TRACE_FLAGS: Final = next(i for i, part in enumerate(SpanContext(1, 1, False, TraceFlags(1))) if isinstance(part, TraceFlags))
+"""Where in the tuple that a ``SpanContext`` is these stand: reading them there takes no call."""
 
-_SMALL: Final = frozenset({int, float, bool, type(None)})
+_SAMPLED: Final = int(TraceFlags.SAMPLED)
 
 
 class ProcessorSettings(TypedDict, total=False):
@@ -217,13 +215,18 @@ class LangfuseSpanProcessor(SpanProcessor):
         if exporter is not None and config.spool_path is not None and not isinstance(exporter, LangfuseExporter):
             self._ledger.note("spool", f"LANGFUSE_SPOOL_PATH is set, but {type(exporter).__name__} does not know of it")
         self._capacity = config.max_queue_spans
-        self._batch: Batch[Ended] | None = None
+        self._batch: Batch[Any] | None = None
         self._media: MediaWay | None = None
         self._choice = self._new_choice(config, should_export_span, judged)
         self._lineage = self._choice.lineage
         if self._exporter is not None:
             self._component = _component(self._exporter, self._account)
             self._batch = self._new_batch(self._exporter, config)
+        takes_arrivals = self._batch is not None and self._batch.takes_arrivals and self._choice.waiting is None
+        self._door = self._batch if takes_arrivals else None  # where spans that are kept may be left
+        self._keeps_all = self._lineage is None and takes_arrivals  # but for what comes of projects and tracestate
+        if config.trust_baggage:
+            propagating.add("baggage")
 
     def _new_choice(self, config: Config, predicate: span_filter.Predicate | None, tail: Tail | None) -> Choice:
         to_langfuse = isinstance(self._exporter, LangfuseExporter) and bool(self._exporter.public_key)
@@ -241,7 +244,7 @@ class LangfuseSpanProcessor(SpanProcessor):
             ledger=self._ledger,
         )
 
-    def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[Ended]:
+    def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[Any]:
         parts = (self._masking, self._choice, self._ledger, self._component)
         ours = _Ours(exporter, *parts) if isinstance(exporter, LangfuseExporter) else None
         self._media = exporter.media if isinstance(exporter, LangfuseExporter) else media_way_for(config, _name(exporter))
@@ -260,6 +263,7 @@ class LangfuseSpanProcessor(SpanProcessor):
             # everything going to the spool, sends from there on threads of its own.
             threads=1 if ours is None or (keeps and config.spool_mode == "always") else config.threads,
             waiting=self._choice.waiting,
+            measure=held_bytes,
             keeper=ours if keeps else None,
             flush_on_exit=config.flush_on_exit,
             name="otel-langfuse",
@@ -274,6 +278,8 @@ class LangfuseSpanProcessor(SpanProcessor):
             return
         try:
             member = self._member
+            if self._keeps_all and not (propagating or projects) and getattr(span, "_span_processor", None) is member.key:
+                return
             if getattr(span, "_span_processor", None) is not member.key:
                 member.meet(span)
             if projects:
@@ -288,6 +294,16 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues the span, unless it was not sampled, is another project's, or is filtered or sampled out here."""
+        # The short way, for a span that is kept whatever it carries. No step of it raises for a span of the SDK.
+        if self._keeps_all and not projects and self._member.takes_all:
+            context: Any = span.context
+            if context is not None and context[_TRACE_STATE] is DEFAULT_TRACE_STATE:
+                if context[_TRACE_FLAGS] & _SAMPLED:
+                    batch: Any = self._door
+                    batch.arrivals.append(span)
+                    if len(batch.arrivals) >= batch.look_at:
+                        batch.take_in()
+                return
         self._end(span, span)
 
     def _end(self, span: ReadableSpan, whose: Any) -> None:
@@ -304,16 +320,13 @@ class LangfuseSpanProcessor(SpanProcessor):
         kin = None
         if lineage is not None:
             kin = lineage.running.get(context.span_id) or lineage.unknown(context.span_id, span.parent)
-        size_bytes = 0
         attributes: Mapping[str, Any] = {}
         try:
             reason, detail = KEPT if self._member.takes_all and not projects else self._member.refusal(whose)
             if reason is None:
-                attributes = _attributes(span)
+                attributes = attributes_of(span)
                 if lineage is not None or context[_TRACE_STATE] is not DEFAULT_TRACE_STATE:
                     reason, detail = choice.why_not(span, context, attributes, kin)
-                if reason is None:
-                    size_bytes = _size_bytes(span, attributes)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             reason, detail = DropReason.UNREADABLE, f"{type(error).__name__} while reading a span"
         if reason is not None:
@@ -321,12 +334,18 @@ class LangfuseSpanProcessor(SpanProcessor):
             return
         if kin is not None and lineage is not None:
             lineage.kept(kin)
-        if choice.waiting is None:
-            batch.put((span, attributes, None if kin is None else kin.up, None, None), size_bytes)
-        else:
-            choice.hold(span, attributes, size_bytes, kin, batch)
+        if choice.waiting is not None:
+            choice.hold(span, attributes, size_bytes(span, attributes), kin, batch)
+            return
+        self._queue(span if kin is None else (span, attributes, kin.up, None, None), batch)
 
-    def _drop(self, context: Any, kin: Kin | None, batch: Batch[Ended], reason: DropReason, detail: str | None) -> None:
+    def _queue(self, item: Any, batch: Batch[Any]) -> None:
+        if self._door is None:
+            batch.put(item, held_bytes(item))
+        else:
+            batch.leave(item)
+
+    def _drop(self, context: Any, kin: Kin | None, batch: Batch[Any], reason: DropReason, detail: str | None) -> None:
         if self._lineage is not None:
             self._lineage.dropped(context.span_id)
         self._choice.dropped(context, kin, batch)
@@ -453,52 +472,6 @@ def _component(exporter: SpanExporter, account: Callable[[], meters.Account]) ->
     return meters.Component(account, is_processor=True, exporter_type=kind)
 
 
-# -- how many bytes a span holds -----------------------------------------------------------------------------------------------
-
-
-def _attributes(span: ReadableSpan) -> Mapping[str, Any]:
-    """A dict: the span's own, which nothing changes once it has ended, or, where the SDK keeps it elsewhere, a copy.
-
-    The copy costs the application's thread three times what the rest of ``on_end`` does, mostly as memory that is not at hand.
-    """
-    try:
-        own: Any = span._attributes._dict  # type: ignore[union-attr]  # noqa: SLF001 - in a try, because it costs half of two getattr()
-    except AttributeError:
-        own = None
-    if type(own) is dict:
-        return own
-    return copied(span.attributes)
-
-
-def _size_bytes(span: ReadableSpan, attributes: Mapping[str, Any]) -> int:
-    """An estimate of the memory that a span holds: its texts, and something for everything else.
-
-    It runs for every span, on the application's thread, so the usual values are measured without a call of our own.
-    """
-    size = SPAN_BYTES + 40 * len(attributes)
-    for value in attributes.values():
-        if type(value) is str:
-            size += value.__sizeof__()  # what sys.getsizeof says of a text, in a third of the time
-        elif type(value) is tuple:  # what the SDK makes of every list
-            for item in value:
-                size += item.__sizeof__() if type(item) is str else _held_bytes(item)
-        elif type(value) not in _SMALL:
-            size += _held_bytes(value)
-    # Asking the SDK's list whether it is empty costs a sixth of the copy of it that ``events`` makes.
-    if getattr(span, "_events", True):
-        for event in span.events:
-            size += SPAN_BYTES + _held_bytes(event.attributes or {})
-    return size
-
-
-def _held_bytes(value: Any) -> int:
-    if isinstance(value, Mapping):
-        return sum(map(_held_bytes, value.values()), 40 * len(value))
-    if isinstance(value, (tuple, list)):
-        return sum(map(_held_bytes, value), 40 * len(value))
-    return getsizeof(value)
-
-
 # -- the worker's thread -------------------------------------------------------------------------------------------------------
 
 
@@ -520,7 +493,7 @@ class _Ours:
         self._component = component
         self._preparing: set[int] = set()
 
-    def send(self, sending: Sending[Ended]) -> None:
+    def send(self, sending: Sending[Any]) -> None:
         with suppressed(), self._component.timed(sending):
             self._preparing.add(id(sending))
             try:
@@ -529,17 +502,17 @@ class _Ours:
                 self._preparing.discard(id(sending))
             self._exporter.deliver_ready(masked, sending)
 
-    def _ready(self, sending: Sending[Ended]) -> Ready:
+    def _ready(self, sending: Sending[Any]) -> Ready:
         masked = self._exporter.ready([span for _, span in self._choice.chosen(sending)], self._mask)
         note_failures(masked, self._ledger)
         return masked
 
-    def keep(self, sending: Sending[Ended]) -> None:
+    def keep(self, sending: Sending[Any]) -> None:
         with suppressed():
             # While a mask does not come to an end on the worker, it would not here either, and nothing is kept unmasked.
             self._exporter.keep(sending, lambda: [] if self._preparing else self._without_media(sending))
 
-    def _without_media(self, sending: Sending[Ended]) -> Sequence[Any]:
+    def _without_media(self, sending: Sending[Any]) -> Sequence[Any]:
         spans = self._ready(sending).spans
         return spans if self._exporter.media is None else self._exporter.media.given_up(spans)
 
@@ -578,9 +551,9 @@ class _Foreign:
         self._component = component
         self._media = media
 
-    def send(self, sending: Sending[Ended]) -> None:
+    def send(self, sending: Sending[Any]) -> None:
         with suppressed(), self._component.timed(sending):
-            spans: list[ReadableSpan] = [item[0] for item in sending.items]
+            spans: list[ReadableSpan] = [span_of(item) for item in sending.items]
             changes = self._mask is not None or self._media is not None or self._choice.changes
             if changes or any(is_late(format_trace_id(span.context.trace_id)) for span in spans):
                 spans = self._ready(sending)
@@ -592,7 +565,7 @@ class _Foreign:
             else:
                 sending.exported(sending.undecided)
 
-    def _ready(self, sending: Sending[Ended]) -> list[ReadableSpan]:
+    def _ready(self, sending: Sending[Any]) -> list[ReadableSpan]:
         """What may leave of the spans, media taken out; the original objects where nothing changed."""
         chosen = self._choice.chosen(sending)
         masked = ready([span for _, span in chosen], self._mask, None if self._media is None else self._media.lifting)

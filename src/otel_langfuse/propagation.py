@@ -34,6 +34,10 @@ _METADATA_PREFIX: Final = f"{names.TRACE_METADATA}."
 _LOGGER: Final = logging.getLogger("otel_langfuse")
 
 
+propagating: Final[set[str]] = set()
+"""Empty as long as nobody propagates anything in this process, or would have it read: then nobody needs to look for it."""
+
+
 @contextmanager
 def propagate_attributes(
     *,
@@ -81,6 +85,7 @@ def propagate_attributes(
     if new and span.is_recording():
         span.set_attributes(new)
         tell_late(trace.format_trace_id(span.get_span_context().trace_id), new, project_of(span))
+    propagating.add(_DOOR)
     context = otel_context.set_value(_KEY, MappingProxyType({**outer, **new}))
     if as_baggage:
         context = baggage.with_entries(context, new)
@@ -189,6 +194,7 @@ def project_of(span: Any) -> str | None:
 def with_propagated(attributes: Mapping[str, Any], context: Context) -> Context:
     """``context``, in which spans get these attributes, too, where they are not propagated there already."""
     outer = propagated_attributes(context)
+    propagating.add(_DOOR)
     return otel_context.set_value(_KEY, MappingProxyType({**attributes, **outer}), context)
 
 

@@ -13,6 +13,13 @@ Markers are answered in their order, each when nothing before it is on its way a
 Every item ends as exported, as spooled, or as dropped for a reason. What a sender leaves undecided (it raised, or was
 still busy when ``shutdown`` ran out of time) counts as ``send_failed``: it may have arrived, but nobody can say so.
 
+Items may also be left at the door: ``arrivals`` is a deque that an application's thread appends to, without a lock and without
+measuring anything, which costs a fraction of ``put``. Some ``MAX_ARRIVALS`` of them are taken in together, by the thread that
+brought the last, and earlier by whatever wants to know what is there: the worker, a flush, ``stats``, a shutdown. ``look_at``
+says at how many somebody has to: at one while nothing is queued, so that the worker's clock starts with the first item, and at
+any after ``shutdown``. It is changed before ``arrivals`` is looked at, and read after ``arrivals`` was appended to, so that one
+of both sides sees the item.
+
 In front of the queue there may be a ``Waiting``, which keeps items back (tail sampling does, until a trace has ended). What
 it keeps back counts as queued, and a flush, a shutdown and the worker's clock get it out.
 
@@ -47,6 +54,9 @@ SHUTDOWN_TIMEOUT_S: Final = 5.0
 
 KEEPING_SHARE: Final = 0.3
 """The part of shutdown's time that is left for putting away what could not be sent, where there is a ``Keeper``."""
+
+MAX_ARRIVALS: Final = 16
+"""Items that nobody has measured yet, about: by as many the bounds of a queue may be exceeded."""
 
 _NEVER: Final = 1 << 62
 _MARKER_SIZE: Final = -1  # the size of a flush marker's entry; an item's is never negative
@@ -87,6 +97,7 @@ class Batch(Generic[T]):
             several threads at once, and items may arrive in another order.
         waiting: keeps items back that come by ``hold``.
         keeper: puts away at shutdown what could not be sent in time; in the last ``KEEPING_SHARE`` of the time.
+        measure: bytes that an item holds; with it, items may be left in ``arrivals``. Called under the lock, never raises.
         flush_on_exit: whether SIGTERM, ``os._exit`` and their like deliver what is queued; see ``ending``.
         is_owned: what is put comes from the sender of another batch, which flushes and shuts down this one: at the end of the
             process nobody else does, because more may come until that one has ended.
@@ -111,6 +122,7 @@ class Batch(Generic[T]):
         threads: int = 1,
         waiting: Waiting[T] | None = None,
         keeper: Keeper[T] | None = None,
+        measure: Callable[[T], int] | None = None,
         flush_on_exit: bool = True,
         is_owned: bool = False,
         name: str = "otel-langfuse",
@@ -127,6 +139,9 @@ class Batch(Generic[T]):
         self._threads = threads
         self._waiting = waiting
         self._keeper = keeper
+        self._measure = measure
+        self._most_arrivals = min(MAX_ARRIVALS, self._flush_at // 32, max_items // 64)
+        self.arrivals: deque[T] = deque()
         self._flush_on_exit = flush_on_exit
         self._is_owned = is_owned
         self._name = name
@@ -142,6 +157,10 @@ class Batch(Generic[T]):
         self._changed = threading.Condition(self._lock)  # a marker was answered, or all is done
         self._room = threading.Condition(self._lock)  # something left the queue
         self._entries: deque[tuple[Any, int]] = deque()
+        self.arrivals.clear()
+        self.look_at = 0 if self._closed else 1
+        self._rings = False  # a worker is to be woken by who has the lock now, when he lets go of it
+        self._untold: deque[tuple[DropReason, int]] = deque()  # to be counted and logged by him then
         self._puts = 0
         self._moving = 0  # released by what kept them back, and not put yet
         self._items = 0  # waiting
@@ -181,29 +200,80 @@ class Batch(Generic[T]):
             Whether it was queued; if not, it was counted as ``queue_full``, ``too_large`` or ``after_shutdown``.
         """
         with self._lock:
-            fits = self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
-            dropped = 0 if fits else self._make_room(size_bytes, waits=waits)
-            self._puts += 1
+            if self.arrivals:
+                self._admit_arrivals()
+            is_queued = self._admit(item, size_bytes, waits=waits)
             self._moving -= moved
-            if dropped >= 0:
-                self._entries.append((item, size_bytes))
-                self._items += 1
-                self._bytes += size_bytes
-                if self._items >= self._ring_items or self._bytes >= self._ring_bytes:
-                    self._ring()
-                elif not dropped:
-                    return True
-            else:
-                self._next.lost += 1
+        if self._rings or self._untold:
+            self._follow_up()
+        return is_queued
+
+    @property
+    def takes_arrivals(self) -> bool:
+        """Whether items may be left in ``arrivals``: not where the queue is small, or somebody would have to wait for room."""
+        return self._measure is not None and self._policy == "drop_newest" and self._most_arrivals > 1
+
+    def leave(self, item: T) -> None:
+        """Leaves an item in ``arrivals``, if ``takes_arrivals``. Where a call costs too much, this is done without it."""
+        self.arrivals.append(item)
+        if len(self.arrivals) >= self.look_at:
+            self.take_in()
+
+    def take_in(self) -> None:
+        """Queues what is in ``arrivals``, as ``put`` does. To be called by who finds ``look_at`` of them there, or more."""
+        with self._lock:
+            self._admit_arrivals()
+        if self._rings or self._untold:
+            self._follow_up()
+
+    def _admit_arrivals(self) -> None:
+        """Measures and queues what is in ``arrivals``, and says when to look there next. The lock is held."""
+        arrivals, measure = self.arrivals, self._measure
+        while measure is not None:
+            while arrivals:
+                try:
+                    item = arrivals[0]
+                    size_bytes = measure(item)
+                    if arrivals[0] is not item:  # a signal handler took it in meanwhile
+                        continue
+                    arrivals.popleft()
+                except IndexError:  # likewise
+                    continue
+                self._admit(item, size_bytes, waits=False)
+            if self.look_at:
+                self.look_at = self._most_arrivals if self._items else 1
+            if self._items or not arrivals:
+                return
+
+    def _admit(self, item: T, size_bytes: int, *, waits: bool) -> bool:
+        """Queues an item if there is room for it, or can be made. The lock is held; ``_follow_up`` is due when it is not."""
+        fits = self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
+        dropped = 0 if fits else self._make_room(size_bytes, waits=waits)
+        self._puts += 1
         if dropped < 0:
-            self._ledger.drop(self._why_not(size_bytes))
+            self._next.lost += 1
+            self._untold.append((self._why_not(size_bytes), 1))
             return False
+        self._entries.append((item, size_bytes))
+        self._items += 1
+        self._bytes += size_bytes
+        if self._items >= self._ring_items or self._bytes >= self._ring_bytes:
+            self._ring()
         if dropped:
-            self._ledger.drop(DropReason.QUEUE_FULL, dropped)
-        if not self._idle and len(self._workers) < self._threads:
-            self._start_worker()
-        self._bell.set()
+            self._untold.append((DropReason.QUEUE_FULL, dropped))
+            self._rings = True
         return True
+
+    def _follow_up(self) -> None:
+        """What is not done under the lock: counts drops, which may log, and wakes a worker, or starts one."""
+        while self._untold:
+            with suppress(IndexError):  # another thread was faster
+                self._ledger.drop(*self._untold.popleft())
+        if self._rings:
+            self._rings = False
+            if not self._idle and len(self._workers) < self._threads:
+                self._start_worker()
+            self._bell.set()
 
     def hold(self, step: Callable[[float], Released[T]]) -> None:
         """Lets something happen to ``waiting``, and queues what it releases then.
@@ -281,6 +351,7 @@ class Batch(Generic[T]):
 
     def _ring(self) -> None:
         """Says when the worker is to be woken next, now that it is: for the first item, then for a full batch. Locked."""
+        self._rings = True
         if self._items == 1:
             self._first_at = time.monotonic()
         is_full = self._items >= self._flush_at or self._bytes >= self._flush_bytes
@@ -306,12 +377,15 @@ class Batch(Generic[T]):
         deadline = time.monotonic() + timeout_s
         self._queue_waiting()
         with self._lock:
+            self._admit_arrivals()
             idle = self._done or not (self._workers or self._entries)
             marker = self._new_account()
             marker.deadline = deadline
             if not idle:
                 self._entries.append((marker, _MARKER_SIZE))
                 self._markers.append(marker)
+        if self._rings or self._untold:
+            self._follow_up()
         if idle:
             return not marker.lost and self._arrived(deadline)
         if not self._start_worker():
@@ -374,6 +448,8 @@ class Batch(Generic[T]):
 
     def stats(self) -> Stats:
         """What was put, and what became of it. ``queued`` is what waits or is being sent."""
+        if self.arrivals or self._untold:
+            self.take_in()
         with self._lock:
             apart = self._moving + (0 if self._waiting is None else self._waiting.count)
             queued = self._items + sum(sending.undecided for sending in self._sendings)
@@ -381,12 +457,15 @@ class Batch(Generic[T]):
 
     def waiting_and_stats(self) -> tuple[int, Stats]:
         """How many of the queued items no sender has yet, and ``stats()`` of the same moment."""
+        self.take_in()
         with self._lock:
             return self._items + (0 if self._waiting is None else self._waiting.count), self.stats()
 
     def _begin_shutdown(self, timeout_s: float) -> None:
         with self._lock:  # kept from here on, so that nothing is held in between
             if not self._closed:
+                self.look_at = 0
+                self._admit_arrivals()
                 self._queue_waiting()
             if not self._closed:
                 self._closed = True
@@ -394,6 +473,8 @@ class Batch(Generic[T]):
                 self._reserve_s = KEEPING_SHARE * timeout_s if self._keeper is not None else 0.0
                 self._stop.within(timeout_s - self._reserve_s)
                 self._room.notify_all()
+        if self._untold:
+            self._follow_up()
         self._bell.set()
 
     def _abandon(self, deadline: float) -> None:
@@ -458,6 +539,8 @@ class Batch(Generic[T]):
             if more:
                 self._start_worker()
                 self._bell.set()
+            if self._rings or self._untold:
+                self._follow_up()
             if sending is not None:
                 self._handle(sending)
             elif not is_idle:
@@ -498,6 +581,7 @@ class Batch(Generic[T]):
 
     def _take(self) -> tuple[Sending[T] | None, float]:
         """The batch that is due; else None and the seconds until one is, negative at the end. The lock is held."""
+        self._admit_arrivals()
         while self._entries and self._entries[0][1] == _MARKER_SIZE:
             marker = self._entries.popleft()[0]
             self._markers.remove(marker)
@@ -511,6 +595,7 @@ class Batch(Generic[T]):
         sending = self._close_batch()
         self._first_at = time.monotonic()
         self._ring_items, self._ring_bytes = (self._flush_at if self._items else 1), self._flush_bytes
+        self._admit_arrivals()
         return sending, 0.0
 
     def _is_due(self) -> bool:
