@@ -23,10 +23,12 @@ class Sender:
 
     def __init__(self) -> None:
         self.items: list[Any] = []
+        self.begun = 0
         self.open = threading.Event()
         self.open.set()
 
     def send(self, sending: Sending[Any]) -> None:
+        self.begun += 1
         self.open.wait(30)
         self.items += sending.items
         sending.exported(len(sending.items))
@@ -66,8 +68,9 @@ def test_what_nobody_has_looked_at_counts_as_queued() -> None:
     batch = batch_of(sender)
     for i in range(MAX_ARRIVALS + 3):
         batch.leave(i)
-    assert batch.stats() == (MAX_ARRIVALS + 3, 0, MAX_ARRIVALS + 3, {}, 0)
-    assert batch.waiting_and_stats()[0] == MAX_ARRIVALS + 3
+    assert batch.waiting_and_stats() == (MAX_ARRIVALS + 3, (MAX_ARRIVALS + 3, 0, MAX_ARRIVALS + 3, {}, 0))
+    batch.leave("one more")
+    assert batch.stats() == (MAX_ARRIVALS + 4, 0, MAX_ARRIVALS + 4, {}, 0)
     batch.shutdown()
 
 
@@ -80,6 +83,7 @@ def test_the_clock_starts_with_the_first_item_that_is_left_and_again_after_each_
     batch.leave("a")
     batch.leave("b")
     assert until(lambda: len(sender.items) == 5)
+    assert sender.begun == 4, "the two together"
     batch.shutdown()
 
 
@@ -88,7 +92,7 @@ def test_one_that_is_left_while_all_else_is_being_sent_has_a_worker_of_its_own()
     batch = batch_of(sender, flush_interval_s=0.05, threads=2)
     sender.open.clear()
     batch.leave("hangs")
-    assert until(lambda: batch.waiting_and_stats()[0] == 0)
+    assert until(lambda: sender.begun == 1)
     hanging, sender.open = sender.open, threading.Event()
     sender.open.set()
     batch.leave("goes")
@@ -132,6 +136,21 @@ def test_what_is_left_after_shutdown_is_counted() -> None:
         batch.leave(i)
         assert not batch.arrivals
     assert batch.stats() == (6, 1, 0, {"after_shutdown": 5}, 0)
+
+
+def test_what_is_left_after_a_shutdown_that_ran_out_of_time_is_counted() -> None:
+    sender = Sender()
+    sender.open.clear()
+    batch = batch_of(sender, flush_interval_s=0.001)
+    batch.leave("hangs")
+    assert until(lambda: sender.begun == 1)
+    for i in range(19):
+        batch.leave(i)
+    assert not batch.shutdown(0.1)
+    batch.leave("late")
+    assert not batch.arrivals
+    assert batch.stats().dropped == {"send_failed": 20, "after_shutdown": 1}
+    sender.open.set()
 
 
 def test_a_shutdown_delivers_what_was_left_before_it() -> None:
@@ -203,15 +222,22 @@ def _bring(batch: Batch[Any], each: int) -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 def test_a_signal_handler_that_flushes_in_the_middle_loses_and_doubles_nothing() -> None:
     sender = Sender()
-    batch = batch_of(sender, flush_interval_s=0.001)
-    flushed = []
-    before = signal.signal(signal.SIGALRM, lambda *_: flushed.append(batch.flush(5)))
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    batch = batch_of(sender, flush_interval_s=0.001, measure=lambda item: sum(1 for _ in range(100)))
+    flushed: list[bool] = []
     count = 0
+
+    def handle(*_: object) -> None:
+        flushed.append(batch.flush(5))
+        for more in ("a", "b"):
+            batch.leave((more, len(flushed)))
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
     try:
         deadline = time.monotonic() + 10
         while len(flushed) < 200 and time.monotonic() < deadline:
-            batch.leave(count)
+            batch.leave(("", count))
             count += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -219,6 +245,8 @@ def test_a_signal_handler_that_flushes_in_the_middle_loses_and_doubles_nothing()
     assert all(flushed)
     assert len(flushed) >= 200
     assert batch.flush(10)
-    assert sorted(sender.items) == list(range(count))
+    assert [i for more, i in sorted(sender.items) if not more] == list(range(count))
+    count += 2 * len(flushed)
     assert batch.stats() == (count, count, 0, {}, 0)
+    assert len(set(sender.items)) == count
     batch.shutdown()
