@@ -139,8 +139,8 @@ class LangfuseSpanProcessor(SpanProcessor):
         flush_at: spans that make a batch.
         flush_interval: seconds that a span waits for its batch to fill, at most.
         max_queue_spans: spans that wait or are being sent, at most.
-        max_queue_bytes: the same in bytes, estimated from the texts that the spans hold; up to 16 spans at a time are measured, so
-            that these bounds may be exceeded by so many.
+        max_queue_bytes: the same in bytes, estimated from the texts that the spans hold. Up to 16 spans are measured together, so
+            that both bounds may be exceeded by so many.
         queue_policy: what happens at these bounds: ``drop_newest`` (default) or ``drop_oldest`` drops spans and counts them,
             ``wait`` makes the thread that ends a span wait for room; not meant for the thread of an event loop.
         max_wait_ms: milliseconds for which ``wait`` waits, at most; then the span is dropped and counted. Default 100.
