@@ -258,6 +258,7 @@ def test_the_plugin_loads_nothing_before_it_is_asked(tmp_path: Path) -> None:
         def test_a():
             assert not [name for name in sys.modules if name.startswith("opentelemetry.sdk")]
         """,
+        PYTEST_ADDOPTS="-p no:langsmith_plugin",  # which loads it
     )
     assert "1 passed" in done.stdout, done.stdout
 

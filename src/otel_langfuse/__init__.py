@@ -164,6 +164,11 @@ _HOMES = {
 }
 
 
+def _begin() -> None:
+    """Before the first observation of a program that has configured nothing: only then is it asked what the environment says."""
+    import_module(".client", __name__).begin_from_environment()
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - seldom asked for
@@ -173,7 +178,10 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:  # run from its source without being installed
             value = "0"
     elif name in _HOMES:
-        value = getattr(import_module(_HOMES[name], __name__), name)
+        home = import_module(_HOMES[name], __name__)
+        if _HOMES[name] == ".tracing":
+            home.begin_unless_told(_begin)
+        value = getattr(home, name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -19,6 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from . import neighbours
 from .config import Config, sqlite_path, wants_processor
 from .errors import ConfigError
 from .exporters import entry_points, missing_keys
@@ -27,7 +28,7 @@ from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
 from .propagation import current_project, project_of
 from .sampler import LangfuseSampler
 from .stats import Ledger
-from .tracing import begin_by, register
+from .tracing import begin_by, begin_unless_told, register
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -343,6 +344,31 @@ def _start(client: Client) -> None:
         except ConfigError as error:
             _LOGGER.error("otel-langfuse: nothing is sent: %s", error)  # noqa: TRY400 - it says all
             client._processors = (LangfuseSpanProcessor.off(),)  # noqa: SLF001 - our own
+
+
+def begin_from_environment() -> None:
+    """What a program that has configured nothing does before its first observation or score, if its environment has keys.
+
+    It joins the TracerProvider, or makes one, as ``get_client()`` does. Nothing happens, and nothing is said, without keys (or a
+    local store in ``LANGFUSE_BASE_URL``), where they say that it is disabled, and where any processor or exporter of ours is
+    at work already: what it sends would be sent twice.
+    """
+    try:
+        config = Config.from_env()
+    except ConfigError as error:
+        _LOGGER.error("otel-langfuse: nothing is sent: %s", error)  # noqa: TRY400 - it says all
+        return
+    if not config.enabled or (missing_keys(config) and sqlite_path(config.base_url) is None):
+        return
+    with _lock:
+        is_set_up = any(client._processors for client in _clients.values())  # noqa: SLF001 - our own
+    if is_set_up or neighbours.any_living() or entry_points.any_living():
+        return
+    _start(find())
+    _LOGGER.info("otel-langfuse: nothing was configured: observations go to %s, as the environment says", config.base_url)
+
+
+begin_unless_told(begin_from_environment)
 
 
 def _take_over(call: _Call, provider_id: int) -> Client | None:

@@ -62,6 +62,7 @@ class Member:
         self.key: Any = self  # nothing yet
         self.takes_all = route.identity is None
         """Whether every span that no context gives a project is meant for it; asked for each span, so it is known beforehand."""
+        _members.add(self)
 
     def has_ended(self) -> bool:
         """Whether spans that end now go to it no more."""
@@ -109,8 +110,14 @@ class Member:
 
 # -- providers, by what their spans carry ----------------------------------------------------------------------------------
 
+_members: Final[weakref.WeakSet[Member]] = weakref.WeakSet()
 _lock: Any = threads.Lock()
 _known: Final[dict[int, tuple[weakref.ref[Any], _Neighbours]]] = {}
+
+
+def any_living() -> bool:
+    """Whether there is a processor in this process that was not shut down, on whatever provider."""
+    return any(not member.has_ended() for member in list(_members))
 
 
 def _known_by(key: Any, resource: Any) -> _Neighbours:

@@ -139,6 +139,11 @@ class LangfuseIngestionTracesExporter(LangfuseTracesExporter):
         return LangfuseIngestionExporter.from_config(config)
 
 
+def any_living() -> bool:
+    """Whether OpenTelemetry's agent has made an exporter of ours."""
+    return bool(_exporters)
+
+
 def replace(destination: tuple[str, str | None]) -> bool:
     """Makes the exporters to a destination give way to a processor that sends there. Returns whether that is news to any."""
     news = [exporter.give_way() for exporter in list(_exporters) if exporter.destination == destination]

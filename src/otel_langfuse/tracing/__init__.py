@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._origin import begin_by, register
+from ._origin import begin_by, begin_unless_told, register
 from .decorator import observe
 from .fields import ObservationFields, ObservationType, TraceUpdate
 from .ids import (
@@ -31,6 +31,7 @@ __all__ = [
     "TraceContext",
     "TraceUpdate",
     "begin_by",
+    "begin_unless_told",
     "create_event",
     "create_observation_id",
     "create_trace_id",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -55,6 +57,9 @@ class _State:
         self.base_url: str | None = None
         self.score: Callable[..., str | None] | None = None
         self.begin: Callable[[], object] | None = None
+        self.is_beginning = False
+        self.was_told = False  # what to begin by, or that there is nothing to begin
+        self.lock = threading.RLock()
         self.made: tuple[Any, Origin | None] = (None, None)
 
 
@@ -77,21 +82,51 @@ def register(
         score: gives a score; None: there is nobody who takes one.
     """
     _state.provider, _state.base_url, _state.enabled, _state.score = provider, base_url, enabled, score
-    _state.begin = None
+    _state.begin, _state.was_told = None, True
     _state.made = (None, None)
 
 
 def begin_by(begin: Callable[[], object]) -> None:
     """Says what is called, once, before the next observation or score: what a client does that nobody has configured yet."""
-    _state.begin = begin
+    _state.begin, _state.was_told = begin, True
     _state.made = (None, None)
 
 
+def begin_unless_told(begin: Callable[[], object]) -> None:
+    """The same, for who has not been told anything yet: neither this, nor by ``begin_by``, nor by ``register``."""
+    if not _state.was_told:
+        begin_by(begin)
+
+
 def _begin() -> bool:
-    begin, _state.begin = _state.begin, None
-    if begin is not None:
-        begin()
-    return begin is not None
+    """Begins, or waits until another thread has; True if something may have changed. Never raises.
+
+    What begins may ask for observations itself: then it is told that nothing has changed.
+    """
+    with _state.lock:
+        if _state.is_beginning:
+            return False
+        begin = _state.begin
+        if begin is None:
+            return True
+        _state.is_beginning = True
+        try:
+            begin()
+        except Exception as error:  # noqa: BLE001 - it is the application's function that is called, or nobody's
+            NOTES.note("begin", f"nothing is recorded: {type(error).__name__} while setting up what the environment says")
+        finally:
+            _state.begin, _state.is_beginning = None, False
+            _state.made = (None, None)
+    return True
+
+
+def _start_anew() -> None:
+    # In a forked child another thread of the parent may seem to hold it for ever, or to be beginning.
+    _state.lock, _state.is_beginning = threading.RLock(), False
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 def base_url() -> str | None:
@@ -106,7 +141,9 @@ def chosen_provider() -> Any:
 
 def scored(name: str, value: float | str, fields: Mapping[str, Any]) -> str | None:
     """Hands a score to the client; None, with a note, where there is none."""
-    if _state.score is None and not (_begin() and _state.score is not None):
+    if _state.score is None and _state.begin is not None:
+        _begin()
+    if _state.score is None:
         NOTES.note("score", "a score is lost: expected configure() or Langfuse() before")
         return None
     return _state.score(name, value, **fields)
