@@ -158,7 +158,7 @@ def test_no_server_parks_our_spans_for_days_nor_makes_us_ask_without_a_pause() -
     assert long.seconds <= retry.MAX_RETRY_AFTER_S * 1.1
     for decision in (none, ago):
         assert isinstance(decision, Wait)
-        assert decision.seconds == retry.FIRST_WAIT_S
+        assert decision.seconds == retry.backoff_s(0, 0.5)
 
 
 @pytest.mark.parametrize("name", [retry_grpc.DETAILS, retry_grpc.RETRY_INFO])

@@ -65,6 +65,22 @@ def test_a_server_that_stumbles_again_and_again_over_a_request_gets_it_in_halves
     assert isinstance(otlp(503, attempt=1000), Wait), "who says that it is down is waited for"
 
 
+def test_a_single_span_is_waited_for_unless_it_is_to_blame() -> None:
+    def single(*, to_blame: bool) -> Decision:
+        request = Request("otlp", "u", {}, b"", ("a",))
+        return decide(request, Response(500, {}, b""), attempt=1000, now=NOW, jitter=0.5, to_blame=to_blame)
+
+    assert isinstance(single(to_blame=False), Wait)
+    assert isinstance(single(to_blame=True), Split)
+
+
+def test_whoever_waits_knows_whether_the_server_asked_for_it() -> None:
+    for headers, asked in (({}, False), ({"retry_after": "3"}, True)):
+        decision = otlp(503, **headers)
+        assert isinstance(decision, Wait)
+        assert decision.asked is asked
+
+
 def test_what_is_too_large_and_what_holds_something_bad_is_split() -> None:
     assert isinstance(too_large := otlp(413), Split)
     assert too_large.reason is DropReason.TOO_LARGE
@@ -111,11 +127,11 @@ def seconds(decision: Decision) -> float:
     return decision.seconds
 
 
-def test_waits_double_up_to_a_limit_with_jitter_around_them() -> None:
-    assert [seconds(otlp(503, attempt=n)) for n in range(4)] == [0.5, 1.0, 2.0, 4.0]
-    assert seconds(otlp(503, attempt=100)) == retry.MAX_WAIT_S
-    assert retry.backoff_s(0, 0.0) == 0.25
-    assert retry.backoff_s(0, 1.0) == 0.75
+def test_waits_double_up_to_a_limit_with_jitter_below_them() -> None:
+    assert [retry.backoff_s(n, 1.0) for n in range(4)] == [0.5, 1.0, 2.0, 4.0]
+    assert [retry.backoff_s(n, 0.0) for n in range(4)] == [0.25, 0.5, 1.0, 2.0]
+    assert retry.backoff_s(100, 1.0) == retry.MAX_WAIT_S <= 10.0, "so that spans arrive soon after an outage"
+    assert seconds(otlp(503, attempt=1)) == 0.75
 
 
 def test_retry_after_in_seconds_is_obeyed_and_not_shortened_by_jitter() -> None:
@@ -125,7 +141,7 @@ def test_retry_after_in_seconds_is_obeyed_and_not_shortened_by_jitter() -> None:
 
 def test_a_server_that_asks_for_no_wait_again_and_again_is_not_asked_without_end() -> None:
     assert seconds(otlp(503, retry_after="0")) == 0.0
-    assert seconds(otlp(503, retry_after="0", attempt=1)) == 1.0
+    assert seconds(otlp(503, retry_after="0", attempt=1)) == retry.backoff_s(1, 0.5)
     assert seconds(otlp(503, retry_after="3", attempt=10)) >= 3.0
 
 
@@ -136,7 +152,7 @@ def test_retry_after_as_a_date_is_obeyed() -> None:
 
 @pytest.mark.parametrize("value", ["soon", "-5", "1e9", "Mon, 99 Sep 2026 14:13:50 GMT", "Mon, 21 Foo 2026 14:13:50 GMT", "٣"])
 def test_a_retry_after_that_means_nothing_is_as_none(value: str) -> None:
-    assert seconds(otlp(503, retry_after=value)) == 0.5
+    assert seconds(otlp(503, retry_after=value)) == retry.backoff_s(0, 0.5)
 
 
 def test_no_server_parks_our_spans_for_days() -> None:

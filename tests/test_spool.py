@@ -553,7 +553,9 @@ def test_ingestion_requests_are_kept_as_well(path: Path) -> None:
     step = multi_status(lambda event: None)
     with Server(when(lambda _: broken[0], status(500), step)) as server:
         exporter = LangfuseIngestionExporter(**KEYS, base_url=server.url, spool_path=path, spool_after=0.1)
-        processor = LangfuseSpanProcessor(exporter, flush_interval=0.02)
+        processor = LangfuseSpanProcessor(
+            exporter, flush_at=2, flush_interval=60.0
+        )  # both in one request, however slow it is here
         end_spans(processor, "a", "b")
         assert until(lambda: processor.stats().spooled == 2)
         broken[0] = False

@@ -19,7 +19,8 @@ from .errors import DropReason
 from .model import Request, Response
 
 FIRST_WAIT_S: Final = 0.5
-MAX_WAIT_S: Final = 30.0
+MAX_WAIT_S: Final = 10.0
+"""So long at most, so that spans arrive soon after an outage has ended; one small question in ten seconds is no burden."""
 MAX_RETRY_AFTER_S: Final = 300.0
 """A ``Retry-After`` of more than this is cut to it: no server may park an application's spans for days."""
 
@@ -31,9 +32,9 @@ MAX_UNREADABLE: Final = 3
 """How often a request is sent again whose answer says that its items fared differently, but not how."""
 
 MAX_SERVER_ERRORS: Final = 8
-"""How often a 500 is waited for (a minute and a half) before the request is split: it may be one span that the server stumbles
-over, and that must not hold up all others for ever. A server that is down for everything splits a batch of 512 for a quarter of
-an hour before the first span is lost."""
+"""How often a 500 is waited for (half a minute) before the request is split: it may be one span that the server stumbles over,
+and that must not hold up all others for ever. That one is dropped only when it is known to be to blame: a server that is down
+for everything answers 500 as well."""
 
 _MAX_DETAIL: Final = 200
 
@@ -58,11 +59,15 @@ class Partly(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """To be sent again, as it is, after ``seconds``. If there is no time for that, its items are dropped for ``reason``."""
+    """To be sent again, as it is, after ``seconds``. If there is no time for that, its items are dropped for ``reason``.
+
+    ``asked``: the destination has said so, so that there is no reason to try sooner.
+    """
 
     seconds: float
     detail: str
     reason: DropReason = DropReason.SEND_FAILED
+    asked: bool = False
 
 
 class Split(NamedTuple):
@@ -121,7 +126,7 @@ EVENTS_ONLY_ADVICE: Final = (
 # -- decisions ---------------------------------------------------------------------------------------------------------
 
 
-def decide(request: Request, response: Response, *, attempt: int, now: float, jitter: float) -> Decision:
+def decide(request: Request, response: Response, *, attempt: int, now: float, jitter: float, to_blame: bool = True) -> Decision:
     """What to do after ``response``.
 
     Args:
@@ -130,6 +135,7 @@ def decide(request: Request, response: Response, *, attempt: int, now: float, ji
         attempt: how often this request was sent before, from 0.
         now: seconds since 1970, for ``Retry-After`` dates.
         jitter: a random number from 0.0 to 1.0.
+        to_blame: whether a single item at which the server fails is to blame for that, and not the server.
     """
     status = response.status
     if status is None:
@@ -140,10 +146,11 @@ def decide(request: Request, response: Response, *, attempt: int, now: float, ji
         return _partial_success(response, len(request.items))
     action, reason = _action(response, status)
     detail = _detail(request, response, status)
-    if status == 500 and attempt >= MAX_SERVER_ERRORS:
+    if status == 500 and attempt >= MAX_SERVER_ERRORS and (to_blame or len(request.items) > 1):
         return Split(DropReason.SEND_FAILED, detail)
     if action == "wait":
-        return Wait(_wait_s(asked_s(response, now), reason, attempt, jitter), detail, reason)
+        asked = asked_s(response, now)
+        return Wait(_wait_s(asked, reason, attempt, jitter), detail, reason, asked is not None)
     return Split(reason, detail) if action == "split" else GiveUp(reason, detail)
 
 
@@ -173,8 +180,8 @@ def _wait_s(asked: float | None, reason: DropReason, attempt: int, jitter: float
 
 
 def backoff_s(attempt: int, jitter: float) -> float:
-    """Seconds to wait after the attempt of this number: doubling from ``FIRST_WAIT_S`` to ``MAX_WAIT_S``, +-50 %."""
-    return float(min(FIRST_WAIT_S * 2 ** min(attempt, 16), MAX_WAIT_S) * (0.5 + jitter))
+    """Seconds to wait after the attempt of this number: doubling from ``FIRST_WAIT_S`` to ``MAX_WAIT_S``; half of it at least."""
+    return float(min(FIRST_WAIT_S * 2 ** min(attempt, 16), MAX_WAIT_S) * (0.5 + 0.5 * jitter))
 
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

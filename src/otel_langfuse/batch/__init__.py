@@ -408,11 +408,12 @@ class Batch(Generic[T]):
         return account
 
     def _is_hopeless(self, marker: _Marker) -> bool:
-        """Whether something before the marker will not even be tried again before its deadline."""
-        return any(
-            sending.asleep_until > marker.deadline and account.number <= marker.number
-            for sending, account in self._sendings.items()
-        )
+        """Whether something before the marker will not even be tried again before its deadline.
+
+        While another batch is being sent, or is sooner, nobody can be sure: when it arrives, all who sleep are woken.
+        """
+        asleep = {sending: sending.asleep_until > marker.deadline for sending in self._sendings}
+        return all(asleep.values()) and any(account.number <= marker.number for account in self._sendings.values())
 
     def _arrived(self, deadline: float) -> bool:
         return self._keeper is None or self._keeper.arrived(deadline - time.monotonic())

@@ -6,16 +6,18 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol
 
 from otel_langfuse import retry
 from otel_langfuse import threads as threading  # the operating system's, also under gevent
-from otel_langfuse.batch import Sending
 from otel_langfuse.errors import Drop, DropReason
-from otel_langfuse.model import Request
+from otel_langfuse.model import Request, Response
 from otel_langfuse.prepare import Target, again, count_spans, smaller
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
+
+from ._health import Health, Suspect
+from ._patience import Patience, Waiting
 
 LONG_WAIT_S: Final = 2.0
 """The first wait for a request is logged if it is longer than this; each further one is, as far as the log is not full of it."""
@@ -29,9 +31,6 @@ one span. To isolate the first bad one of 512 takes nine."""
 
 MAX_SPLITS: Final = 200
 """Requests refused as a whole, while others are taken, after which the rest of the batch is given up."""
-
-Waiting: TypeAlias = "retry.Wait | retry.Partly"
-
 
 _OWN_RANDOM = random.SystemRandom()  # not the application's numbers, which it may have seeded
 
@@ -57,59 +56,12 @@ class Left(NamedTuple):
     reason: DropReason = DropReason.SEND_FAILED
 
 
-class Patience(Protocol):
-    """How long somebody waits for a destination."""
+class _Todo(NamedTuple):
+    """A request to be sent, and how often it was."""
 
-    @property
-    def is_over(self) -> bool:
-        """Whether there is no more time for anything."""
-
-    def wait(self, decision: Waiting) -> bool:
-        """Sleeps before a request is sent again. False: it is not, it is left."""
-
-    def tries(self, left: int) -> bool:
-        """Whether the next request is to be sent, when so many before it were left; else it is left, too."""
-
-    def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
-        """Seconds for one request, of those that there are by the settings, and for everything."""
-
-    def answered(self) -> None:
-        """The destination has taken a request, or has said that it never will: it works."""
-
-
-class InMemory:
-    """The patience of who has no spool: as long as there is time."""
-
-    def __init__(self, sending: Sending[Any]) -> None:
-        self._sending = sending
-        self._is_last = False
-        self._is_over = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there is no more time for anything."""
-        return self._is_over or self._sending.time_left_s() <= 0
-
-    def wait(self, decision: Waiting) -> bool:
-        """Sleeps. When shutdown wakes it, or there is no time to sleep, once more True: there may be no other process."""
-        if self._sending.wait(decision.seconds):
-            return True
-        if self._is_last or not self._sending.stopping:
-            self._is_over = True
-            return False
-        self._is_last = True
-        return True
-
-    def tries(self, left: int) -> bool:  # noqa: ARG002 - the signature of the protocol
-        """Yes: each gets its chance."""
-        return True
-
-    def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
-        """All that there is."""
-        return min(timeout_s, left_s)
-
-    def answered(self) -> None:
-        """Is no news."""
+    request: Request
+    attempt: int = 0
+    suspect: Suspect | None = None
 
 
 class Delivery:
@@ -122,6 +74,7 @@ class Delivery:
         patience: waits.
         timeout_s: seconds for one request.
         ledger: notes that a destination makes us wait.
+        health: of the destination, shared by all that deliver to it; by default nobody else does.
         clock: seconds since 1970.
         jitter: random numbers from 0.0 to 1.0.
     """
@@ -135,6 +88,7 @@ class Delivery:
         *,
         timeout_s: float,
         ledger: Ledger,
+        health: Health | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = _OWN_RANDOM.random,
     ) -> None:
@@ -144,10 +98,11 @@ class Delivery:
         self._patience = patience
         self._timeout_s = timeout_s
         self._ledger = ledger
+        self._health = health or Health()
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()  # held while something is decided, so that it is decided once
-        self._todo: list[Request] = []  # in reverse
+        self._todo: list[_Todo] = []  # in reverse
         self._current: Request | None = None
         self._left: list[Left] = []
         self._is_running = False
@@ -155,22 +110,25 @@ class Delivery:
         self._splits = 0
         self._taken = 0
 
-    def run(self, requests: Sequence[Request], attempt: int = 0) -> None:
+    def run(self, requests: Sequence[Request], attempt: int = 0, suspect: Suspect | None = None) -> None:
         """Delivers them in order. The fate of every span is reported, but for those of what is left.
 
         Args:
             requests: with all that is to be delivered.
             attempt: how often the first of them was sent before.
+            suspect: what is known of that.
         """
         with self._lock:
             self._is_running = True
-            self._todo = list(reversed(requests))
-        while (request := self._next()) is not None:
+            self._todo = [_Todo(request) for request in reversed(requests)]
+            if self._todo:
+                self._todo[-1] = _Todo(requests[0], attempt, suspect)
+        while (todo := self._next()) is not None:
             if self._patience.tries(len(self._left)):
-                self._deliver(request, attempt)
+                self._deliver(todo)
             else:
-                self._leave(request, self._left[-1].detail if self._left else "", self._left[-1].reason if self._left else None)
-            attempt = 0
+                last = self._left[-1] if self._left else None
+                self._leave(todo.request, last.detail if last else "", last.reason if last else None)
 
     def pop_left(self) -> Left | None:
         """The next request that was left, in order; None if there is no more."""
@@ -186,22 +144,23 @@ class Delivery:
         with self._lock:
             self._is_taken_away = True
             current = [] if self._current is None else [self._current]
-            rest = [*(left.request for left in self._left), *current, *reversed(self._todo)]
+            rest = [*(left.request for left in self._left), *current, *(todo.request for todo in reversed(self._todo))]
             self._left, self._todo = [], []
             return rest if self._is_running else None
 
-    def _next(self) -> Request | None:
+    def _next(self) -> _Todo | None:
         with self._lock:
-            self._current = None if self._is_taken_away or not self._todo else self._todo.pop()
-            return self._current
+            todo = None if self._is_taken_away or not self._todo else self._todo.pop()
+            self._current = None if todo is None else todo.request
+            return todo
 
-    def _deliver(self, request: Request, attempt: int) -> None:
-        """Delivers one request, however often it must be sent, or leaves it, or puts its parts before the others."""
+    def _deliver(self, todo: _Todo) -> None:
+        """Delivers a request, however often it must be sent; or leaves it, or puts it behind the others, or its parts first."""
+        request, attempt = todo.request, todo.attempt
+        suspect = todo.suspect or Suspect()
         while (left_s := self._account.time_left_s()) > 0:
             response = self._transport.send(request, self._patience.request_timeout_s(self._timeout_s, left_s))
-            decision = retry.decide(request, response, attempt=attempt, now=self._clock(), jitter=self._jitter())
-            if not isinstance(decision, retry.Wait):
-                self._patience.answered()
+            decision = self._decision(request, response, attempt, suspect)
             with self._lock:
                 if self._is_taken_away:
                     return
@@ -214,7 +173,39 @@ class Delivery:
             if not self._patience.wait(decision):
                 self._leave(request, decision.detail, decision.reason if isinstance(decision, retry.Wait) else None)
                 return
+            if (
+                response.status == 500
+                and attempt > retry.MAX_SERVER_ERRORS
+                and self._put_behind(_Todo(request, attempt, suspect))
+            ):
+                return
         self._leave(request, "the time is over")
+
+    def _decision(self, request: Request, response: Response, attempt: int, suspect: Suspect) -> retry.Decision:
+        decision = retry.decide(
+            request,
+            response,
+            attempt=attempt,
+            now=self._clock(),
+            jitter=self._jitter(),
+            to_blame=suspect.is_to_blame or self._patience.is_over_for(attempt),
+        )
+        if isinstance(decision, retry.Wait) or (isinstance(decision, retry.Split) and decision.reason is DropReason.SEND_FAILED):
+            suspect.failed(self._health)
+            self._health.failed()
+        else:
+            self._health.answered()
+            self._patience.answered()
+        return decision
+
+    def _put_behind(self, todo: _Todo) -> bool:
+        """Lets the others be tried first: if one of them is taken, this one is to blame. False if there are no others."""
+        with self._lock:
+            if not self._todo or self._is_taken_away:
+                return False
+            self._todo.insert(0, todo)
+            self._current = None
+            return True
 
     def _decided(self, request: Request, decision: retry.Decision) -> Request | None:
         """Reports what is decided, and returns the request with what is not."""
@@ -223,7 +214,7 @@ class Delivery:
         elif isinstance(decision, retry.GiveUp):
             self._drop(decision.reason, request.items, decision.detail)
         elif isinstance(decision, retry.Split):
-            self._todo.extend(reversed(self._parts(request.items, decision)))
+            self._todo.extend(_Todo(part) for part in reversed(self._parts(request.items, decision)))
         elif isinstance(decision, retry.Partly):
             return self._partly(request.items, decision)
         else:

@@ -23,9 +23,11 @@ from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
 
 from ._base import LangfuseExporter
-from ._delivery import Delivery, InMemory, Left, Patience
+from ._delivery import Delivery, Left
 from ._headers import public_key_of
+from ._health import Health
 from ._media_way import media_way
+from ._patience import InMemory, Patience
 
 if TYPE_CHECKING:
     from ._outbox import Outbox
@@ -142,6 +144,7 @@ class NetworkExporter(LangfuseExporter):
         super().__init__(name=name, timeout_s=timeout_s, mask=mask, media=media, config=config)
         self.target = target
         self._transport = transport
+        self._health = Health()
         self._seen = Seen()
         self._missing = missing
         self._deliveries: dict[int, Delivery] = {}
@@ -152,7 +155,7 @@ class NetworkExporter(LangfuseExporter):
         if missing:
             logging.getLogger("otel_langfuse").warning("otel-langfuse: nothing is sent: %s", missing)
         elif config is not None and config.spool_path is not None:
-            self._outbox = _outbox(config, target, transport, timeout_s, self._ledger)
+            self._outbox = _outbox(config, target, transport, timeout_s=timeout_s, ledger=self._ledger, health=self._health)
 
     @property
     def project(self) -> object:
@@ -182,20 +185,22 @@ class NetworkExporter(LangfuseExporter):
             sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._missing))
             return
         outbox = self._outbox
-        patience: Patience = InMemory(sending)
+        patience: Patience = InMemory(sending, self._health)
         if outbox is not None:
             outbox.begin(sending.ledger)
             patience = outbox.patience(sending)
         back = self._deliver(lambda: self._requests(spans, sending, written), sending, patience)
         while back and not patience.is_over:  # the spool cannot be written, or has no room for any of it
-            patience = InMemory(sending) if outbox is None or outbox.works else outbox.patience(sending)
+            patience = InMemory(sending, self._health) if outbox is None or outbox.works else outbox.patience(sending)
             back = self._deliver([one.request for one in back].copy, sending, patience)
         for one in back:
             sending.dropped(Drop(one.reason, count_spans(one.request.items), one.detail))
 
     def _deliver(self, make: Callable[[], list[Request]], sending: Sending[Any], patience: Patience) -> list[Left]:
         """Sends requests, or puts them into the spool. Returns those that are left."""
-        delivery = Delivery(self.target, self._transport, sending, patience, timeout_s=self._timeout_s, ledger=self._ledger)
+        delivery = Delivery(
+            self.target, self._transport, sending, patience, timeout_s=self._timeout_s, ledger=self._ledger, health=self._health
+        )
         self._deliveries[id(sending)] = delivery
         try:
             delivery.run(make())  # which ``keep`` may need to know about before they are made
@@ -256,11 +261,11 @@ class NetworkExporter(LangfuseExporter):
         return made
 
 
-def _outbox(config: Config, target: Target, transport: Transport, timeout_s: float, ledger: Ledger) -> Outbox:
+def _outbox(config: Config, target: Target, transport: Transport, *, timeout_s: float, ledger: Ledger, health: Health) -> Outbox:
     from otel_langfuse.spool import Limits  # noqa: PLC0415 - who has no spool need not load SQLite
 
     from ._outbox import Outbox, Rules  # noqa: PLC0415 - as above
 
     limits = Limits(config.spool_max_bytes, config.spool_max_age_s)
     rules = Rules(config.spool_mode == "always", config.spool_after_s, limits, config.threads)
-    return Outbox(str(config.spool_path), target, transport, timeout_s=timeout_s, ledger=ledger, rules=rules)
+    return Outbox(str(config.spool_path), target, transport, timeout_s=timeout_s, ledger=ledger, health=health, rules=rules)

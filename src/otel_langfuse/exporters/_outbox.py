@@ -21,22 +21,23 @@ import weakref
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from otel_langfuse import retry
 from otel_langfuse import threads as threading  # the operating system's, also under gevent
 from otel_langfuse.batch import Sending, Stop
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request
 from otel_langfuse.prepare import Target, Unread, count_spans
-from otel_langfuse.spool import Destination, Kept, Limits, Lost, Part, SpoolError, project_of, spool_at
+from otel_langfuse.spool import Destination, Kept, Limits, Part, SpoolError, project_of, spool_at
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport, suppressed
 
-from ._delivery import Delivery, InMemory, Left, Patience, Waiting
+from ._delivery import Delivery, Left
+from ._deposits import Deposits, OneDeposit
 from ._headers import public_key_of
+from ._health import Health, Suspect
+from ._patience import BeforeSpool, Once, Patience
 
 TAKE_OVER_INTERVAL_S: Final = 30.0
 """How often an idle outbox looks for what processes left that are gone."""
-
 
 BROKEN_S: Final = 5.0
 """For so long a spool that could not be written is not tried again."""
@@ -51,14 +52,6 @@ class Rules(NamedTuple):
     threads: int = 1
 
 
-class _Pending(NamedTuple):
-    """A request of ours in the spool: its place in their order, whose spans they are, and how many."""
-
-    number: int
-    ledger: Ledger
-    spans: int
-
-
 class Outbox:
     """One exporter's way to its spool and out of it.
 
@@ -68,6 +61,7 @@ class Outbox:
         transport: sends.
         timeout_s: seconds for one request.
         ledger: takes the notes, and the counts of what other processes left, until ``begin`` names another.
+        health: of the destination, shared with those that send to it as spans come.
         rules: when, and how much.
 
     Threads are started with the first batch, and again in a forked child, which sends what it puts there itself.
@@ -77,7 +71,15 @@ class Outbox:
     """
 
     def __init__(
-        self, path: str, target: Target, transport: Transport, *, timeout_s: float, ledger: Ledger, rules: Rules
+        self,
+        path: str,
+        target: Target,
+        transport: Transport,
+        *,
+        timeout_s: float,
+        ledger: Ledger,
+        health: Health,
+        rules: Rules,
     ) -> None:
         self._spool = spool_at(path)
         self._target = target
@@ -85,6 +87,7 @@ class Outbox:
         self._transport = transport
         self._timeout_s = timeout_s
         self._ledger = ledger
+        self._health = health
         self._rules = rules
         self._closed = False
         self._reset()
@@ -93,11 +96,8 @@ class Outbox:
     def _reset(self) -> None:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._pending: dict[int, _Pending] = {}
-        self._puts = 0
-        self._lost = 0  # spans of ours, since somebody was told
-        self._failing_since: float | None = None
-        self._failures = 0
+        self._deposits = Deposits(self._lock, lambda: self._ledger)
+        self._suspects: dict[int, Suspect] = {}
         self._not_before = -math.inf
         self._is_outage = False
         self._broken_until = -math.inf  # the spool
@@ -134,24 +134,22 @@ class Outbox:
 
     def patience(self, sending: Sending[Any]) -> Patience:
         """For a batch that is sent as it comes."""
-        return _BeforeSpool(self, sending)
+        return BeforeSpool(self, sending, self._health)
 
     def put(self, request: Request, sending: Sending[Any]) -> bool:
         """Keeps a request, and counts its spans as spooled. False if it cannot be kept."""
-        own = {name: value for name, value in request.headers.items() if self._target.headers.get(name) != value}
-        spans = count_spans(request.items)
+        part = Part(self._own_headers(request), request.body, count_spans(request.items))
         with self._changed:  # so that nobody decides its fate before it is counted
             try:
-                number, lost = self._spool.write(self._destination, Part(own, request.body, spans), self._rules.limits)
+                number, lost = self._spool.write(self._destination, part, self._rules.limits)
             except SpoolError as error:
                 self._broken_until = time.monotonic() + BROKEN_S
                 self._note(f"the spool cannot be written, so what cannot be sent stays in memory: {error}")
                 return False
-            self._count_lost(lost)
+            self._deposits.count_lost(lost)
             if number is None:
                 return False
-            self._puts += 1
-            self._pending[number] = _Pending(self._puts, sending.ledger, sending.spooled(spans))
+            self._deposits.put(number, sending.ledger, sending.spooled(part.spans))
             self._has_more = True
             self._changed.notify_all()
         return True
@@ -159,26 +157,22 @@ class Outbox:
     def failed(self, seconds: float) -> None:
         """The destination did not take a request; it is not to be tried again for so many seconds."""
         with self._lock:
-            now = time.monotonic()
-            self._failures += 1
-            self._not_before = max(self._not_before, now + seconds)
-            if self._failing_since is None:
-                self._failing_since = now
+            self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def answered(self) -> None:
         """The destination works."""
-        if self._failing_since is None:
+        if self._not_before == -math.inf and not self._is_outage:
             return
         with self._changed:
-            self._failing_since, self._failures, self._not_before, self._is_outage = None, 0, -math.inf, False
+            self._not_before, self._is_outage = -math.inf, False
             self._changed.notify_all()
 
     def is_overdue(self, *, is_crowded: bool) -> bool:
         """Whether it has failed for so long that what comes is to be put here."""
-        since = self._failing_since
-        if not self.works or since is None:
+        failing_s = self._health.failing_s()
+        if not self.works or failing_s < 0:
             return False
-        if not self._is_outage and (is_crowded or time.monotonic() - since >= self._rules.after_s):
+        if not self._is_outage and (is_crowded or failing_s >= self._rules.after_s):
             self._is_outage = True
             self._note(f"the destination takes nothing: what ends is kept in {self._spool.path} until it does")
         return self._is_outage
@@ -187,10 +181,10 @@ class Outbox:
         """Waits until all that was put here in this process has been sent; see ``batch.Keeper``."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            last = self._puts
-            self._changed.wait_for(lambda: self._is_decided(last) or self._is_hopeless(deadline), timeout_s)
-            lost, self._lost = self._lost, 0
-            return self._is_decided(last) and not lost
+            deposits, last = self._deposits, self._deposits.puts
+            self._changed.wait_for(lambda: deposits.are_decided(last) or self._is_hopeless(deadline), timeout_s)
+            lost = deposits.take_lost()
+            return deposits.are_decided(last) and not lost
 
     def finish(self, timeout_s: float) -> None:
         """Sends what is in the spool, as long as that works and at most ``timeout_s`` seconds, and ends the threads."""
@@ -215,9 +209,6 @@ class Outbox:
                 return
             self._closed = True
         self._spool.close()
-
-    def _is_decided(self, last: int) -> bool:
-        return all(pending.number > last for pending in self._pending.values())
 
     def _is_hopeless(self, deadline: float) -> bool:
         return self._not_before > deadline or (self._stop.is_set() and not self._workers)
@@ -273,7 +264,7 @@ class Outbox:
             self._note(f"the spool cannot be read: {error}")
         else:
             with self._lock:
-                self._count_lost(lost)
+                self._deposits.count_lost(lost)
 
     def _take(self) -> Kept | None:
         try:
@@ -287,11 +278,14 @@ class Outbox:
         headers = {**self._target.headers, **kept.headers}
         request = Request(self._destination.endpoint, self._destination.url, headers, kept.body, ())
         request = request._replace(items=Unread(request, kept.spans))
-        account = _Account(self, kept)
-        delivery = Delivery(self._target, self._transport, account, _Once(self), timeout_s=self._timeout_s, ledger=self._ledger)
+        account = OneDeposit(self._deposits, kept, self._stop.time_left_s)
+        patience = Once(self, self._health)
+        delivery = Delivery(
+            self._target, self._transport, account, patience, timeout_s=self._timeout_s, ledger=self._ledger, health=self._health
+        )
         left: list[Left] = []
         try:
-            delivery.run([request], kept.attempts)
+            delivery.run([request], kept.attempts, self._suspects.setdefault(kept.id, Suspect()))
             while (one := delivery.pop_left()) is not None:
                 left.append(one)
         except Exception as error:  # noqa: BLE001 - it would be the same again and again
@@ -300,133 +294,35 @@ class Outbox:
         self._settle(kept, request, left)
 
     def _settle(self, kept: Kept, request: Request, left: list[Left]) -> None:
+        is_whole = bool(left) and left[0].request is request
         with self._changed:
-            pending = self._pending.get(kept.id)
+            if not is_whole:
+                self._suspects.pop(kept.id, None)
             try:
                 if not left:
-                    self._pending.pop(kept.id, None)
+                    self._deposits.forget(kept.id)
                     self._spool.remove(kept)
-                elif left[0].request is request:
+                elif is_whole:
                     self._spool.put_back(kept)
                 else:
-                    self._pending.pop(kept.id, None)
-                    self._replace(kept, pending, [one.request for one in left])
+                    self._replace(kept, [one.request for one in left])
             except SpoolError as error:  # it may be sent again, by the next process
                 self._note(f"the spool cannot be written: {error}")
             self._changed.notify_all()
 
-    def _replace(self, kept: Kept, pending: _Pending | None, requests: list[Request]) -> None:
+    def _replace(self, kept: Kept, requests: list[Request]) -> None:
         sizes = [count_spans(request.items) for request in requests]
-        base = self._target.headers
-        parts = [
-            Part({name: value for name, value in request.headers.items() if base.get(name) != value}, request.body, size)
-            for request, size in zip(requests, sizes, strict=True)
-        ]
+        parts = [Part(self._own_headers(request), request.body, size) for request, size in zip(requests, sizes, strict=True)]
         numbers = self._spool.replace(kept, self._destination, parts)
-        if pending is not None:
-            for number, size in zip(numbers, sizes, strict=True):
-                self._pending[number] = pending._replace(spans=min(size, pending.spans))
+        self._deposits.replace(kept.id, numbers, sizes)
         self._has_more = True
 
-    # -- counting ------------------------------------------------------------------------------------------------------
-
-    def count(self, kept_id: int, count: int, drop: Drop | None) -> None:
-        """Counts what became of ``count`` spans of a request that was in the spool: exported, or dropped."""
-        with self._lock:
-            pending = self._pending.get(kept_id)
-            if pending is None:  # another process put them there
-                ledger = self._ledger
-                ledger.start(count)
-            else:
-                ledger = pending.ledger
-                count = min(count, pending.spans)  # the others were counted when shutdown ran out of time
-                self._pending[kept_id] = pending._replace(spans=pending.spans - count)
-                ledger.spool(-count)
-                self._lost += count if drop is not None else 0
-        if drop is None:
-            ledger.export(count)
-        else:
-            ledger.drop(drop.reason, count, drop.detail)
-
-    def _count_lost(self, lost: list[Lost]) -> None:
-        for one in lost:
-            self.count(one.id, one.spans, Drop(one.reason, one.spans))
-            self._pending.pop(one.id, None)
+    def _own_headers(self, request: Request) -> dict[str, str]:
+        """Those that describe its body: the others are added by who sends."""
+        return {name: value for name, value in request.headers.items() if self._target.headers.get(name) != value}
 
     def _note(self, line: str) -> None:
         self._ledger.note("spool", line)
-
-
-class _BeforeSpool:
-    """The patience of who sends a batch as it comes: until the spool is the better place for it."""
-
-    def __init__(self, outbox: Outbox, sending: Sending[Any]) -> None:
-        self._outbox = outbox
-        self._sending = sending
-        self._in_memory = InMemory(sending)
-
-    @property
-    def is_over(self) -> bool:
-        return self._in_memory.is_over
-
-    def wait(self, decision: Waiting) -> bool:
-        self._outbox.failed(decision.seconds)
-        if not self._outbox.works:
-            return self._in_memory.wait(decision)
-        return not self._is_overdue() and self._sending.wait(decision.seconds, self._is_overdue) and not self._is_overdue()
-
-    def _is_overdue(self) -> bool:
-        return self._outbox.is_overdue(is_crowded=self._sending.stopping or self._sending.is_crowded())
-
-    def tries(self, left: int) -> bool:  # noqa: ARG002 - the signature of the protocol
-        return not self._outbox.takes_all
-
-    def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
-        """While the process ends, half of the time that is left: what is not sent then is still to be written."""
-        return min(timeout_s, left_s / 2 if self._sending.stopping else left_s)
-
-    def answered(self) -> None:
-        self._outbox.answered()
-
-
-class _Once:
-    """The patience of who sends from the spool: each request is tried once, and none when one of them was not taken."""
-
-    is_over = True
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    def wait(self, decision: Waiting) -> bool:
-        backoff_s = retry.backoff_s(self._outbox._failures, 0.5)  # noqa: SLF001 - our own
-        self._outbox.failed(max(decision.seconds, backoff_s))
-        return False
-
-    def tries(self, left: int) -> bool:
-        return not left
-
-    def request_timeout_s(self, timeout_s: float, left_s: float) -> float:
-        return min(timeout_s, left_s)
-
-    def answered(self) -> None:
-        self._outbox.answered()
-
-
-class _Account:
-    """Of one request from the spool."""
-
-    def __init__(self, outbox: Outbox, kept: Kept) -> None:
-        self._outbox = outbox
-        self._kept = kept
-
-    def exported(self, count: int) -> None:
-        self._outbox.count(self._kept.id, count, None)
-
-    def dropped(self, drop: Drop) -> None:
-        self._outbox.count(self._kept.id, drop.count, drop)
-
-    def time_left_s(self) -> float:
-        return self._outbox._stop.time_left_s()  # noqa: SLF001 - our own
 
 
 def destination_of(target: Target) -> Destination:

@@ -19,8 +19,10 @@ from otel_langfuse.config import Config, sqlite_path
 from otel_langfuse.encode import scores as encode
 from otel_langfuse.errors import Drop, DropReason, ScoreError
 from otel_langfuse.exporters import missing_keys
-from otel_langfuse.exporters._delivery import Delivery, InMemory
+from otel_langfuse.exporters._delivery import Delivery
 from otel_langfuse.exporters._headers import langfuse_headers
+from otel_langfuse.exporters._health import Health
+from otel_langfuse.exporters._patience import InMemory
 from otel_langfuse.exporters.ingestion import INGESTION_PATH
 from otel_langfuse.masks import masking_for
 from otel_langfuse.model import Score, ScoreFields, Stats
@@ -196,6 +198,7 @@ class _Sent:
         self._target = Target("ingestion", config.base_url + INGESTION_PATH, headers, limit, "none")
         transport = new_transport("http/json", config.base_url, credentials, tls)
         self._ladder = Ladder(transport, config.base_url, headers)
+        self._health = Health()
 
     def send(self, sending: Sending[Score]) -> None:
         with suppressed():
@@ -208,7 +211,15 @@ class _Sent:
             )
             for drop in drops:
                 sending.dropped(drop)
-            delivery = Delivery(target, self._ladder, sending, InMemory(sending), timeout_s=self._timeout_s, ledger=self._ledger)
+            delivery = Delivery(
+                target,
+                self._ladder,
+                sending,
+                InMemory(sending, self._health),
+                timeout_s=self._timeout_s,
+                ledger=self._ledger,
+                health=self._health,
+            )
             delivery.run(made)
             while (left := delivery.pop_left()) is not None:
                 sending.dropped(Drop(left.reason, len(left.request.items), left.detail))
