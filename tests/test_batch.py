@@ -100,6 +100,25 @@ def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
 # -- closing a batch ---------------------------------------------------------------------------------------------------
 
 
+def test_a_backlog_leaves_in_larger_batches_within_the_limit_of_bytes() -> None:
+    with held() as (sender, released):
+        batch = batch_of(sender, flush_at=10, flush_bytes=1_000)
+        batch.put("first", 1)
+        batch.flush(0)
+        assert until(lambda: len(sender.batches) == 1)
+        for number in range(100):
+            batch.put(number, 1)
+        for number in range(20):
+            batch.put(f"large {number}", 300)
+        released.set()
+        assert batch.flush(5)
+        sizes = [len(items) for items in sender.batches]
+        assert sizes[:3] == [1, 40, 40], "120 wait, and 80 are a backlog"
+        assert max(sizes[3:]) <= 10
+        assert [item for items in sender.batches for item in items][1:101] == list(range(100))
+        assert all(len(items) <= 3 for items in sender.batches if str(items[0]).startswith("large")), "of 300 bytes each"
+
+
 def test_no_thread_is_started_before_the_first_item() -> None:
     before = threading.active_count()
     batch = batch_of(Sender())

@@ -316,7 +316,7 @@ class Config:
         512,
         _whole(1, 100_000),
         "a whole number from 1 to 100000",
-        "Spans that make a batch.",
+        "Spans that make a batch; four times as many where eight batches wait.",
         "LANGFUSE_FLUSH_AT",
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
         argument="flush_at",

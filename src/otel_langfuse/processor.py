@@ -136,7 +136,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         should_export_span: function of a finished span (``ReadableSpan``) instead of the default filter; with ``filter`` both
             must agree. Called on the thread that ended the span, and, for a parent that still runs when its child is sent, on
             the worker. False, or an exception, drops the span.
-        flush_at: spans that make a batch.
+        flush_at: spans that make a batch; of a backlog of eight batches, one holds up to four times as many.
         flush_interval: seconds that a span waits for its batch to fill, at most.
         max_queue_spans: spans that wait or are being sent, at most.
         max_queue_bytes: the same in bytes, estimated from the texts that the spans hold. Up to 16 spans are measured together, so
