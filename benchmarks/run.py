@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.caller import calling
 from benchmarks.choosing import choosing
+from benchmarks.hostile import hostile
 from benchmarks.masking import masked
 from benchmarks.meaning import meaning
 from benchmarks.measure import ENVIRON, ROOT, Table, interleaved, ratio, rows, us_each
@@ -116,7 +117,7 @@ def parts(*, quick: bool) -> dict[str, Callable[[], Table | list[Table]]]:
     return {
         "import": lambda: importing(4 if quick else 11),
         "encode": lambda: encoding(*((6, 250) if quick else (21, 500))),
-        "mask": lambda: masked(*((7, 250) if quick else (21, 500))),
+        "mask": lambda: [masked(*((7, 250) if quick else (21, 500))), hostile(1 if quick else 3)],
         "meaning": lambda: meaning(*((6, 250) if quick else (21, 500))),
         "calls": lambda: calling(*((3, 2000) if quick else (9, 8000)), peers=not quick),
         "choosing": lambda: choosing(6 if quick else 41),

@@ -21,7 +21,8 @@ from otel_langfuse.errors import ConfigError
 from otel_langfuse.model import MASK_PRESETS, Span
 from otel_langfuse.pipeline.mask._ask import Answer, Run, Work, answer, ask, callable_with_data, run_each
 from otel_langfuse.pipeline.mask._draft import Batch, Place, of_value
-from otel_langfuse.pipeline.mask._scan import Scanner, Sweep
+from otel_langfuse.pipeline.mask._rows import Sweep
+from otel_langfuse.pipeline.mask._scan import Scanner
 from otel_langfuse.pipeline.mask._secrets import ROWS, names_a_secret, own_rows
 from otel_langfuse.pipeline.mask._texts import Texts
 from otel_langfuse.pipeline.mask._values import FAILED, NotLookedThroughError

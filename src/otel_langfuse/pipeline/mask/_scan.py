@@ -2,7 +2,10 @@
 
 A secret has a byte that ordinary text seldom has at that place (``-`` after ``sk``, ``J`` after ``ey``). The texts are joined and
 cut at each such byte, which is C's fastest loop; only where what stands before a cut is how a pattern begins is the pattern
-itself tried, once, from there. So the work is linear in the text, and a pattern is never searched for.
+itself tried, once, from there. So the work is linear in the text.
+
+A text that is full of such beginnings, an attack or a dump, is looked through in another way: there ``re`` searches for what is
+most likely a secret, so that little else is tried here. Where even that is too much, the text goes as a whole.
 """
 
 from __future__ import annotations
@@ -10,10 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
-Found: TypeAlias = "tuple[int, int, str] | None"
-"""From and to where, and the pattern's name; None where it is not what it looked like."""
+from otel_langfuse.pipeline.mask._rows import Found, Row, Sweep
 
 MAX_WIDTH: Final = 5
 _WIDTHS: Final = {b":": MAX_WIDTH, b"=": MAX_WIDTH}
@@ -21,8 +23,17 @@ _WIDTH: Final = 3
 """How much is looked at before the rare byte. Names of values need more than prefixes of keys."""
 
 _COMMON: Final = frozenset({b":"})
-_DENSE: Final = 256
+_SELDOM: Final = 256
 """So many bytes for each rare one are expected at least; where there are less, it is common."""
+
+_FULL: Final = 8
+_LARGE: Final = 1 << 16
+"""Data of so many bytes may be full of something: of less than ``_FULL`` bytes for each."""
+
+_MIN_TRIES: Final = 5_000
+_BYTES_A_TRY: Final = 128
+TOO_MUCH: Final = "<masked: too much to look at>"
+"""Stands for a text with more than ``_MIN_TRIES`` and one for ``_BYTES_A_TRY`` places that are most likely secrets."""
 
 _BEFORE: Final = tuple(
     bytes([byte])
@@ -35,56 +46,33 @@ _JOINT: Final = b"\0"
 """Between texts that are looked through together. No pattern matches it."""
 
 
-class Row(NamedTuple):
-    """Patterns that begin alike, and how they begin.
-
-    ``starts``: texts of which the last byte is the rare one. ``find``: given the data, where such a start begins, and where its
-    last byte is, what is there. ``needs``: what the data must hold somewhere.
-    """
-
-    names: tuple[str, ...]
-    starts: tuple[bytes, ...]
-    find: Callable[[bytes, int, int], Found]
-    needs: bytes = b""
+class _TooMuchError(Exception):
+    """More places are likely to be secrets than may be tried."""
 
 
-class Sweep(NamedTuple):
-    """A pattern that is searched for, in data that holds ``needs``.
+class _Places:
+    """What was found, as (from, to, name), and how many places may still be tried."""
 
-    ``check``: what is there, given the data and a match.
-    """
+    __slots__ = ("found", "left")
 
-    pattern: re.Pattern[bytes]
-    check: Callable[[bytes, re.Match[bytes]], Found]
-    needs: bytes = b""
+    def __init__(self, size: int) -> None:
+        self.found: list[tuple[int, int, str]] = []
+        self.left = _MIN_TRIES + size // _BYTES_A_TRY
 
+    def add(self, data: bytes, matches: Iterable[re.Match[bytes]], check: Callable[[bytes, re.Match[bytes]], Found]) -> None:
+        """What the matches are, but for those that begin within what one before them is.
 
-class Late:
-    """A regular expression that is compiled when it is first needed: most processes never see what it describes."""
-
-    match: Callable[..., re.Match[bytes] | None]
-    search: Callable[..., re.Match[bytes] | None]
-    fullmatch: Callable[..., re.Match[bytes] | None]
-
-    def __init__(self, pattern: bytes) -> None:
-        self._pattern = pattern
-
-    def __getattr__(self, name: str) -> Any:
-        """A method of the compiled expression, kept here: afterwards this is asked no more."""
-        method = getattr(re.compile(self._pattern), name)
-        setattr(self, name, method)
-        return method
-
-
-def row(name: str, starts: Iterable[bytes], pattern: bytes, back: int = 0) -> Row:
-    """A row of one regular expression, which matches from ``back`` bytes before the start on. Its group 1 is what is found."""
-    late = Late(pattern)
-
-    def find(data: bytes, start: int, _: int) -> Found:
-        match = late.match(data, start - back if start > back else 0)
-        return None if match is None else (*match.span(min(match.re.groups, 1)), name)
-
-    return Row((name,), tuple(starts), find)
+        Raises:
+            _TooMuchError: there are too many.
+        """
+        done = 0
+        for match in matches:
+            if match.start() >= done and (found := check(data, match)) is not None:
+                self.found.append(found)
+                done = found[1]
+            self.left -= 1
+            if self.left < 0:
+                raise _TooMuchError
 
 
 class _Cut(NamedTuple):
@@ -94,7 +82,10 @@ class _Cut(NamedTuple):
     width: int
     rows: dict[bytes, tuple[tuple[Callable[[bytes, int, int], Found], int], ...]]
     needs: bytes
-    look: Callable[[bytes, int, _Cut, list[tuple[int, int, str]]], None]
+    look: Callable[[bytes, int, _Cut, list[tuple[int, int, str]]], bool]
+
+
+_Check: TypeAlias = "Callable[[bytes, re.Match[bytes]], Found]"
 
 
 class Scanner:
@@ -105,44 +96,69 @@ class Scanner:
         sweeps: after them.
     """
 
-    def __init__(self, rows: Iterable[Row], sweeps: Iterable[Sweep] = ()) -> None:
+    def __init__(self, rows: Sequence[Row], sweeps: Iterable[Sweep] = ()) -> None:
         cuts = _cuts(rows)
         self._cuts = [(byte, [cut for cut in cuts if cut.byte == byte]) for byte in dict.fromkeys(cut.byte for cut in cuts)]
+        self._dense = {
+            byte: [(one, _at_start(row.find), row.needs) for row in rows for one in row.dense.get(byte, ())]
+            for byte, _ in self._cuts
+        }
         self._sweeps = tuple(sweeps)
 
     def changed(self, texts: Sequence[str]) -> dict[str, str]:
         """Those of the texts that hold something, and what is to stand for them: ``<masked: name>`` at each place."""
         data = "\0".join(texts).encode("utf-8", "surrogatepass")
-        places = self._places(data)
+        try:
+            places = self._places(data)
+        except _TooMuchError:
+            return {texts[0]: TOO_MUCH} if len(texts) == 1 else self._each(texts)
         if not places:
             return {}
         if len(texts) == 1:
             return _differing(texts, [_with(data, places)], [data])
         before = data.split(_JOINT)
         if len(before) != len(texts):  # a text holds the joint
-            return {old: new for text in texts for old, new in self.changed((text,)).items()}
+            return self._each(texts)
         return _differing(texts, _with(data, places).split(_JOINT), before)
+
+    def _each(self, texts: Sequence[str]) -> dict[str, str]:
+        return {old: new for text in texts for old, new in self.changed((text,)).items()}
 
     def finds(self, data: bytes) -> bool:
         """Whether there is anything in texts that are joined by NUL, as UTF-8."""
-        return bool(self._places(data))
+        try:
+            return bool(self._places(data))
+        except _TooMuchError:
+            return True
 
     def _places(self, data: bytes) -> list[tuple[int, int, str]]:
-        places: list[tuple[int, int, str]] = []
+        places = _Places(len(data))
         for byte, cuts in self._cuts:
             at = data.find(byte)
-            if at >= 0:
-                for cut in cuts:
-                    if cut.needs in data:
-                        cut.look(data, at, cut, places)
+            if at < 0:
+                continue
+            found = places.found
+            if _is_full_of(data, byte) or not all(cut.look(data, at, cut, found) for cut in cuts if cut.needs in data):
+                for late, check, needs in self._dense[byte]:
+                    if needs in data:
+                        places.add(data, late.finditer(data), check)
         for sweep in self._sweeps:
             if sweep.needs in data:
-                done = 0
-                for match in sweep.pattern.finditer(data):
-                    if match.start() >= done and (found := sweep.check(data, match)) is not None:
-                        places.append(found)
-                        done = found[1]
-        return places
+                patterns = sweep.dense if sweep.dense and _is_full_of(data, sweep.often) else (sweep.pattern,)
+                for pattern in patterns:
+                    places.add(data, pattern.finditer(data), sweep.check)
+        return places.found
+
+
+def _is_full_of(data: bytes, some: bytes) -> bool:
+    size = len(data)
+    if size < _LARGE:
+        return False
+    return (data.count(some) if len(some) == 1 else size - len(data.translate(None, some))) > size // _FULL
+
+
+def _at_start(find: Callable[[bytes, int, int], Found]) -> _Check:
+    return lambda data, match: find(data, match.start(), match.end() - 1)
 
 
 def _cuts(rows: Iterable[Row]) -> tuple[_Cut, ...]:
@@ -163,11 +179,11 @@ def _cuts(rows: Iterable[Row]) -> tuple[_Cut, ...]:
     )
 
 
-def _look(data: bytes, at: int, cut: _Cut, places: list[tuple[int, int, str]]) -> None:
-    """Tries the rows of a cut wherever its byte stands, from ``at`` on."""
+def _look(data: bytes, at: int, cut: _Cut, places: list[tuple[int, int, str]]) -> bool:
+    """Tries the rows of a cut wherever its byte stands, from ``at`` on; False if too much of that would be in vain."""
     byte, width, rows, _, _ = cut
     find, may_be = data.find, rows.get
-    left = len(data) // _DENSE + 8
+    left = len(data) // _SELDOM + 8
     done = 0
     while at >= 0:
         for tried, length in may_be(data[at - width if at > width else 0 : at], ()) if at >= done else ():
@@ -178,26 +194,30 @@ def _look(data: bytes, at: int, cut: _Cut, places: list[tuple[int, int, str]]) -
         at = find(byte, at + 1)
         left -= 1
         if not left:
-            _look_at_many(data, at, cut, places)
-            return
+            return _look_at_many(data, at, cut, places)
+    return True
 
 
-def _look_at_many(data: bytes, at: int, cut: _Cut, places: list[tuple[int, int, str]]) -> None:
+def _look_at_many(data: bytes, at: int, cut: _Cut, places: list[tuple[int, int, str]]) -> bool:
     """The same, in C where nothing looks like a start: the price is a copy of the data, and a third for each byte."""
     byte, width, rows, _, _ = cut
     begin = max(at - width, 0) if at >= 0 else len(data)
     pieces = data[begin:].split(byte)
     if width and rows.keys().isdisjoint(map(itemgetter(slice(-width, None)), pieces)):
-        return
-    at, done = begin, 0
+        return True
+    at, done, left = begin, 0, len(data) // (4 * _SELDOM) + 256
     for piece in pieces[:-1]:
         at += len(piece)
         for tried, length in rows.get(piece[-width:] if width else b"", ()) if at >= done else ():
+            left -= 1
             if (found := tried(data, at + 1 - length, at)) is not None:
                 places.append(found)
                 done = found[1]
                 break
+        if left < 0:
+            return False
         at += 1
+    return True
 
 
 def _with(data: bytes, places: list[tuple[int, int, str]]) -> bytes:

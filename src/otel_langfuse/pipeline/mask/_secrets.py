@@ -9,9 +9,11 @@ agree upon (https://github.com/gitleaks/gitleaks/blob/master/config/gitleaks.tom
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
-from otel_langfuse.pipeline.mask._scan import MAX_WIDTH, Found, Late, Row, row
+from otel_langfuse.pipeline.mask._rows import Found, Late, Row, row
+from otel_langfuse.pipeline.mask._scan import MAX_WIDTH
 
 # A token begins where no other goes on; after an escape of JSON or of a URL one may begin, too.
 _BEGIN: Final = rb"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4})|(?<=%[0-9A-F]{2}))"
@@ -42,15 +44,18 @@ _PASSWORD: Final = Late(rb"(?i)(?:passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key
 _KEY: Final = Late(rb"(?i)(?:token|(?:api|access|account|subscription)[_-]?key)" + _CLOSING)
 _CLOSINGS: Final = (b"", b'"', b"'", b'\\"', b'" ', b" ")
 _SCHEME: Final = rb"(?:(?i:Bearer|Basic|Token|ApiKey|Digest) +)?"
-_QUOTED: Final = Late(rb' {0,3}"' + _SCHEME + rb'((?:[^"\\\0]+|\\[^\0])+)')
-_QUOTED_INSIDE: Final = Late(rb' {0,3}\\+"' + _SCHEME + rb'((?:[^"\\\0]+|\\(?![\\"]))+)')  # JSON in JSON
-_QUOTED_SINGLE: Final = Late(rb" {0,3}'" + _SCHEME + rb"((?:[^'\\\0]+|\\[^\0])+)")
+_QUOTED: Final = Late(
+    rb" {0,3}(?:"
+    rb'"' + _SCHEME + rb'((?:[^"\\\0]+|\\[^\0])+)'
+    rb'|\\+"' + _SCHEME + rb'((?:[^"\\\0]+|\\(?![\\"]))+)'  # JSON in JSON
+    rb"|'" + _SCHEME + rb"((?:[^'\\\0]+|\\[^\0])+))"
+)
 _BARE: Final = Late(rb" {0,3}" + _SCHEME + rb"([^\s\"'`,;&<>(){}\[\]\\\0]{1,100})")
 _REST: Final = Late(rb"[^\s\"'`,;&<>(){}\[\]\\\0]*")  # looked at only of what is a secret, so that no text is looked at twice
 _KEY_VALUE: Final = Late(
     rb" {0,3}(?:\\{0,3}[\"'])?"
     + _SCHEME
-    + rb"(?=[A-Za-z._~+/=:|-]{0,200}[0-9])([A-Za-z0-9._~+/=:|-]{16,})(?![^\s\"'`,;&<>)}\]\\\0])"
+    + rb"(?=[A-Za-z._~+/=:|-]{0,64}[0-9])([A-Za-z0-9._~+/=:|-]{16,})(?![^\s\"'`,;&<>)}\]\\\0])"
 )
 _HAS_SIGN: Final = Late(rb"[^A-Za-z.:_-]")
 _NO_SECRET: Final = (b"<masked", b"***", b"$", b"{", b"%")
@@ -60,7 +65,7 @@ def _password(data: bytes, _: int, at: int) -> Found:
     """The value after ``password=`` or ``"password":``, whatever it looks like."""
     if _PASSWORD.search(data, max(at - 24, 0), at) is None:
         return None
-    if match := _quoted(data, at + 1):
+    if match := _QUOTED.match(data, at + 1):
         return _place(match, _NAMED)
     match = _BARE.match(data, at + 1)
     if match is None or data[match.end() : match.end() + 1] in (b"(", b"["):  # a call or a look-up in a program
@@ -78,11 +83,8 @@ def _key(data: bytes, _: int, at: int) -> Found:
     return None if data[match.end() : match.end() + 1] in (b"(", b"[") else _place(match, _NAMED)
 
 
-def _quoted(data: bytes, at: int) -> re.Match[bytes] | None:
-    return next(filter(None, (pattern.match(data, at) for pattern in (_QUOTED, _QUOTED_INSIDE, _QUOTED_SINGLE))), None)
-
-
-_HEADER: Final = Late(rb"(?i)authorization(?:\\{0,3}[\"'])? {0,2}[:=]")
+_HEADER_PATTERN: Final = rb"(?i:authorization)(?:\\{0,3}[\"'])? {0,2}[:=]"
+_HEADER: Final = Late(_HEADER_PATTERN)
 
 
 def _header(data: bytes, start: int, _: int) -> Found:
@@ -90,19 +92,48 @@ def _header(data: bytes, start: int, _: int) -> Found:
     header = _HEADER.match(data, start)
     if header is None:
         return None
-    if match := _quoted(data, header.end()):
-        return _place(match, _AUTHORIZATION) if len(match[1]) >= 6 else None
+    if match := _QUOTED.match(data, header.end()):
+        return _place(match, _AUTHORIZATION) if len(match[match.lastindex or 0]) >= 6 else None
     match = _BARE.match(data, header.end())
     return None if match is None or len(match[1]) < 6 else _bare_place(data, match, _AUTHORIZATION)
 
 
 def _place(match: re.Match[bytes], name: str) -> Found:
-    return None if match[1].startswith(_NO_SECRET) else (*match.span(1), name)
+    group = match.lastindex or 0
+    return None if match[group].startswith(_NO_SECRET) else (*match.span(group), name)
 
 
 def _bare_place(data: bytes, match: re.Match[bytes], name: str) -> Found:
     rest = _REST.match(data, match.end())
     return None if match[1].startswith(_NO_SECRET) or rest is None else (match.start(1), rest.end(), name)
+
+
+# Where texts are full of signs: names with their values' beginnings, as near to the above as one expression comes.
+_PASSWORD_NAMES: Final = {"p": "assw(?:or)?d|assphrase|wd|rivate[_-]?key", "s": "ecret(?:[_-]?key)?"}
+_KEY_NAMES: Final = {"t": "oken", "a": "(?:pi|ccess|ccount)[_-]?key", "s": "ubscription[_-]?key"}
+_SCHEME_LIKELY: Final = rb"(?:[BbTtAaDd][A-Za-z]{4,5} +)?"
+_PASSWORD_VALUE: Final = (
+    rb"(?<==)[^\s\"'`,;&<>(){}\[\]\\\0$%*]{4}"
+    rb"| {0,3}(?:(?:[\"']|\\{1,99}\")[^\"'\0]"
+    rb"|" + _SCHEME_LIKELY + rb"(?![*$%])[A-Za-z.:_-]{0,99}[^A-Za-z.:_\s\"'`,;&<>(){}\[\]\\\0-])"
+)
+_KEY_VALUE_LIKELY: Final = rb" {0,3}(?:\\{0,3}[\"'])?" + _SCHEME_LIKELY + rb"[A-Za-z0-9._~+/=:|-]{16}"
+
+
+def _dense(names: Mapping[str, str], value: bytes) -> dict[bytes, tuple[Late]]:
+    """For each sign, an expression of a name up to the sign, and likely a value behind it. ``re`` looks for first letters."""
+    letters = [(letter, rest) for first, rest in names.items() for letter in (first, first.upper())]
+    return {
+        sign: (
+            Late(
+                b"|".join(
+                    f"{letter}(?i:{rest})".encode() + rb"(?:\\{0,3}[\"'])? {0,2}" + sign + rb"(?=" + value + rb")"
+                    for letter, rest in letters
+                )
+            ),
+        )
+        for sign in (b":", b"=")
+    }
 
 
 def _spelled(names: tuple[str, ...], signs: bytes) -> tuple[bytes, ...]:
@@ -115,6 +146,7 @@ def _spelled(names: tuple[str, ...], signs: bytes) -> tuple[bytes, ...]:
 # -- a login in a URL ----------------------------------------------------------------------------------------------------------
 
 _LOGIN: Final = Late(rb"[^\s/:@\"'<>\\\0]{0,128}:([^\s/@\"'<>\\\0]{1,256})\Z")
+_LOGIN_END: Final = Late(rb"://[^\s/:@\"'<>\\\0]{0,128}:[^\s/@\"'<>\\\0]{1,256}@")
 
 
 def _login(data: bytes, _: int, at: int) -> Found:
@@ -126,7 +158,8 @@ def _login(data: bytes, _: int, at: int) -> Found:
     return None if match is None else (*match.span(1), "password in a url")
 
 
-_SK: Final = Late(_BEGIN + rb"sk-(?:(?:ant|lf|or)-[A-Za-z0-9_-]{20,}|" + _DIGIT + rb"[A-Za-z0-9_-]{20,})")
+_SK_PATTERN: Final = _BEGIN + rb"sk-(?:(?:ant|lf|or)-[A-Za-z0-9_-]{20,}|(?=[A-Za-z0-9_-]{20})" + _DIGIT + rb"[A-Za-z0-9_-]{20,})"
+_SK: Final = Late(_SK_PATTERN)
 _SK_NAMES: Final = {b"sk-an": "anthropic key", b"sk-lf": "langfuse key", b"sk-or": "openrouter key", b"": "openai key"}
 
 
@@ -136,7 +169,7 @@ def _sk(data: bytes, start: int, _: int) -> Found:
 
 
 ROWS: Final = (
-    Row(tuple(_SK_NAMES.values()), (b"sk-",), _sk),
+    row("", (b"sk-",), _SK_PATTERN)._replace(names=tuple(_SK_NAMES.values()), find=_sk),
     row(
         "stripe key",
         (b"sk_live_", b"sk_test_", b"rk_live_", b"rk_test_", b"whsec_"),
@@ -185,15 +218,15 @@ ROWS: Final = (
         rb"-----BEGIN[A-Z0-9 ]{1,40}PRIVATE KEY(?: BLOCK)?-----"
         rb"[^\0-]*(?:-(?!----)[^\0-]*){0,64}(?:-----END[A-Z0-9 ]{1,40}-----)?",
     ),
-    Row(("password in a url",), (b"@",), _login, b"://"),
-    Row((_AUTHORIZATION,), (b"authoriz", b"Authoriz", b"AUTHORIZ"), _header),
+    Row(("password in a url",), (b"@",), _login, b"://", {b"@": (_LOGIN_END,)}),
+    row("", (b"authoriz", b"Authoriz", b"AUTHORIZ"), _HEADER_PATTERN)._replace(names=(_AUTHORIZATION,), find=_header),
     row(
         "authorization",
         (b"B",),
         rb"B(?:earer|asic) +(?=[A-Za-z._~+/=-]{0,200}(?:[0-9=]|[a-z][A-Z]))([A-Za-z0-9._~+/=-]{12,})",
     ),
-    Row((_NAMED,), _spelled(_STRONG, b":=") + _spelled(("pwd",), b"="), _password),
-    Row((_NAMED,), _spelled(_TOKENS, b":="), _key),
+    Row((_NAMED,), _spelled(_STRONG, b":=") + _spelled(("pwd",), b"="), _password, b"", _dense(_PASSWORD_NAMES, _PASSWORD_VALUE)),
+    Row((_NAMED,), _spelled(_TOKENS, b":="), _key, b"", _dense(_KEY_NAMES, _KEY_VALUE_LIKELY)),
 )
 
 
