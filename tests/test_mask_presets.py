@@ -237,7 +237,7 @@ def test_what_is_found_does_not_depend_on_how_it_is_looked_for(name: str) -> Non
 
 
 @pytest.mark.usefixtures("full")
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(PIECES) | st.text("0123456789 -+.:()aDE", max_size=20), max_size=8).map(" ".join))
 def test_nothing_is_found_that_is_not_found_in_the_other_way(text: str) -> None:
     for preset in OF:

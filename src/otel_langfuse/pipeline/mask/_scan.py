@@ -67,7 +67,7 @@ class _Places:
         """
         done = 0
         for match in matches:
-            if match.start() >= done and (found := check(data, match)) is not None:
+            if match.end() > done and (found := check(data, match)) is not None:
                 self.found.append(found)
                 done = found[1]
             self.left -= 1
