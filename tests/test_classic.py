@@ -19,10 +19,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otel_langfuse import ConfigError, Langfuse, LangfuseOTLPExporter, ScoreError, get_client, project
 from otel_langfuse.classic import Handle, _known, observation_id_of, trace_id_of
-from otel_langfuse.classic._ids import root_id_of
 from otel_langfuse.model import Observation
 from otel_langfuse.store import Store
 from otel_langfuse.tracing import _origin
+from otel_langfuse.tracing.ids import root_id_of
 from servers import Server, closed_port
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from langfuse_server import LangfuseServer
-from otel_langfuse import propagate_attributes
+from otel_langfuse import Langfuse, get_client, propagate_attributes
+from otel_langfuse.classic import observation_id_of, trace_id_of
 from otel_langfuse.decorators import langfuse_context, observe
+from otel_langfuse.tracing.ids import root_id_of
 
 
 def test_nested_calls_are_told_things_from_inside(server: LangfuseServer) -> None:
@@ -162,3 +164,48 @@ def test_what_was_sent_already_is_covered_by_the_root(server: LangfuseServer) ->
     root()
     langfuse_context.flush()
     assert (server.one("early").trace.user_id, server.one("root").trace.user_id) == (None, "ada")
+
+
+def test_a_call_may_be_given_the_callers_own_ids(server: LangfuseServer) -> None:
+    @observe()
+    def inner(text: str) -> str:
+        return text
+
+    @observe()
+    def outer(text: str) -> str:
+        return inner(text, langfuse_observation_id="step 1")
+
+    langfuse_context.configure()
+    outer("a", langfuse_observation_id="order 17")
+    inner("b", langfuse_parent_trace_id="order 17", langfuse_parent_observation_id="step 1")
+    inner("c", langfuse_parent_trace_id="order 17", langfuse_observation_id="step 2")
+    inner("d", langfuse_parent_observation_id="step 1")
+    langfuse_context.flush()
+    root = server.one("outer")
+    by_input = {one.input: one for one in server.observations if one.name == "inner"}
+    step, below, beside, alone = (by_input[f'{{"text":"{text}"}}'] for text in "abcd")
+    assert (root.trace_id, root.parent_id) == (trace_id_of("order 17"), None)
+    assert root.metadata["external_id"] == "order 17"
+    assert (step.id, step.parent_id, step.trace_id) == (observation_id_of("step 1"), root.id, root.trace_id)
+    assert (below.parent_id, below.trace_id) == (step.id, root.trace_id)
+    assert (beside.id, beside.trace_id) == (observation_id_of("step 2"), root.trace_id)
+    assert alone.trace_id != root.trace_id
+    assert root.id == root_id_of(root.trace_id), "where every process finds it"
+
+
+def test_a_call_may_name_its_project(server: LangfuseServer) -> None:
+    @observe()
+    def inner() -> None: ...
+
+    @observe()
+    def outer() -> None:
+        inner()
+
+    with LangfuseServer() as other:
+        Langfuse(default=True)
+        Langfuse(public_key="pk-lf-other", secret_key="sk-lf-other", base_url=other.url)
+        outer(langfuse_public_key="pk-lf-other")
+        outer()
+        get_client(public_key="pk-lf-other").shutdown()
+        langfuse_context.flush()
+        assert [one.name for one in other.observations] == [one.name for one in server.observations] == ["outer", "inner"]

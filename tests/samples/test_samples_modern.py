@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -145,3 +147,48 @@ def test_what_is_propagated_is_baggage_only_where_that_is_asked_for(server: Lang
     expected = {"langfuse_user_id": "u", "langfuse_tags": "a,b", "langfuse_metadata_k": "v"}
     assert inside == (expected if wanted else {})
     assert not baggage.get_all()
+
+
+def test_a_block_is_a_decorator_too(server: LangfuseServer) -> None:
+    langfuse = get_client()
+
+    @langfuse.start_as_current_observation(name="plain", as_type="tool", metadata={"k": "v"})
+    def plain(n: int) -> str | None:
+        return langfuse.get_current_trace_id() if not n else plain(n - 1)
+
+    @langfuse.start_as_current_span(name="coroutine")
+    async def coroutine() -> str | None:
+        await asyncio.sleep(0)
+        return langfuse.get_current_trace_id()
+
+    @langfuse.start_as_current_generation(name="generator", model="m")
+    def generator() -> Iterator[str | None]:
+        yield langfuse.get_current_trace_id()
+
+    @langfuse.start_as_current_observation(name="async generator")
+    async def async_generator() -> AsyncIterator[str | None]:
+        yield langfuse.get_current_trace_id()
+
+    @langfuse.start_as_current_observation(name="failing")
+    def failing() -> None:
+        raise ValueError("It broke.")
+
+    async def parts() -> list[str | None]:
+        return [part async for part in async_generator()]
+
+    assert plain.__name__ == "plain"
+    assert inspect.iscoroutinefunction(coroutine)
+    assert inspect.isgeneratorfunction(generator)
+    assert inspect.isasyncgenfunction(async_generator)
+    inside = {"plain": plain(1), "coroutine": asyncio.run(coroutine()), "generator": next(generator())}
+    inside["async generator"] = asyncio.run(parts())[0]
+    with pytest.raises(ValueError, match="It broke"):
+        failing()
+    assert langfuse.get_current_trace_id() is None
+    langfuse.flush()
+    found = {one.name: one for one in server.observations}
+    assert {name: found[name].trace_id for name in inside} == inside
+    outer, inner = (one for one in server.observations if one.name == "plain")
+    assert (outer.type, outer.metadata["k"], inner.parent_id) == ("tool", "v", outer.id)
+    assert (found["generator"].type, found["generator"].model) == ("generation", "m")
+    assert (found["failing"].level, found["failing"].status_message) == ("ERROR", "ValueError: It broke.")

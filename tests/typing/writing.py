@@ -24,6 +24,11 @@ from otel_langfuse import (
 )
 
 
+@start_as_current_observation("block", as_type="tool")
+async def in_a_block(question: str) -> int:
+    return len(question)
+
+
 @observe
 def function(question: str, limit: int = 3, *, strict: bool = False) -> list[str]:
     return [question] * limit if strict else []
@@ -92,6 +97,7 @@ async def types_are_the_functions_own() -> None:
     assert_type(function("?", strict=True), list[str])
     assert_type(with_parentheses("?"), int)
     assert_type(await coroutine("?"), int)
+    assert_type(await in_a_block("?"), int)
     assert_type(generator(1), Iterator[str])
     assert_type([item async for item in async_generator(1)], list[str])
     service = Service()

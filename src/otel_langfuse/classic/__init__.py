@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from otel_langfuse.tracing.ids import observation_id_of, trace_id_of
+
 from ._client import Langfuse, flush, get_client
 from ._handles import Handle, ObservationHandle, TraceHandle
-from ._ids import observation_id_of, trace_id_of
 
 __all__ = [
     "Handle",

@@ -17,12 +17,12 @@ from otel_langfuse.datasets import Datasets
 from otel_langfuse.errors import ApiError
 from otel_langfuse.model import ScoreFields, Stats
 from otel_langfuse.prompts import Prompt, Prompts
+from otel_langfuse.tracing.ids import observation_id_of, trace_id_of
 
 from . import _known
 from ._datasets import Dataset, DatasetItem
 from ._fields import given
 from ._handles import ObservationHandle, TraceHandle
-from ._ids import observation_id_of, trace_id_of
 from ._modern import Modern
 from ._start import observation_node, trace_node
 

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 UPDATED: Final = f"{names.OBSERVATION_METADATA}.updates_observation"
 """On a span that only says something about another one that had ended: the other one's id."""
 
-EXTERNAL_ID: Final = "external_id"
-"""The key of metadata under which the caller's own id is kept, where it is none of OpenTelemetry's."""
-
 _ERROR: Final = 2  # OTLP's number
 
 

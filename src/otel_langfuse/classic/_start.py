@@ -13,12 +13,13 @@ from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse import attributes as names
 from otel_langfuse.propagation import set_attributes, with_project, with_propagated
+from otel_langfuse.tracing._chosen import chosen
 from otel_langfuse.tracing._origin import NOTES, local_root, origin
-from otel_langfuse.tracing.observation import begun
+from otel_langfuse.tracing._spans import begun
+from otel_langfuse.tracing.ids import EXTERNAL_ID, observation_id_of, root_id_of, trace_id_of
 
 from . import _known
-from ._ids import chosen, observation_id_of, root_id_of, trace_id_of
-from ._node import EXTERNAL_ID, Node
+from ._node import Node
 
 if TYPE_CHECKING:
     from otel_langfuse.client import Client

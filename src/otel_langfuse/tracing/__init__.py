@@ -16,9 +16,11 @@ from .ids import (
 from .observation import (
     Observation,
     create_event,
-    set_current_trace_as_public,
     start_as_current_observation,
     start_observation,
+)
+from .updates import (
+    set_current_trace_as_public,
     update_current_generation,
     update_current_span,
     update_current_trace,

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
-from contextvars import Token
-from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, FunctionType, GeneratorType, MethodType
-from typing import Any, Final, NamedTuple, TypeVar, cast, overload
+from collections.abc import Callable, Iterable
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, TypeVar, cast, overload
 
-from opentelemetry import context as otel_context
-from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span
-
-from otel_langfuse import attributes as names
-from otel_langfuse import picture
 from otel_langfuse.config import observes_io
-from otel_langfuse.propagation import _detach as detach
-from otel_langfuse.propagation import set_attributes
 
-from . import _ending, _streams
-from ._calls import MARK, Arguments
-from ._origin import NOTES, origin, unsampled, within
+from ._arguments import MARK
+from ._observed import KINDS, Calls, Choice, plain
 from ._proxy import observed_object
-from ._streams import Stream
 from .fields import ObservationType
-from .observation import begun
 
 _F = TypeVar("_F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
-
-_SPECIAL: Final = frozenset({"langfuse_trace_id", "langfuse_parent_observation_id", "langfuse_public_key"})
-"""Keyword arguments of a call that are for us, not for the function, unless it has such parameters itself."""
-
-_GOES_ON: Final = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
 
 
 @overload
@@ -70,7 +52,9 @@ def observe(
     context holds within it, and not for the caller between two items.
 
     A call may name the trace that it belongs to by ``langfuse_trace_id=`` (32 hex digits) and
-    ``langfuse_parent_observation_id=`` (16), which the function does not see.
+    ``langfuse_parent_observation_id=`` (16), and its project by ``langfuse_public_key=``; or as with the classic decorator, by
+    any texts: ``langfuse_observation_id=`` (of the trace, if it begins one), ``langfuse_parent_trace_id=`` and
+    ``langfuse_parent_observation_id=``. The function does not see them, unless it has such parameters itself.
 
     Args:
         func: what to observe; without it, a decorator.
@@ -86,26 +70,16 @@ def observe(
         TypeError: it cannot be called. Nothing is raised later.
     """
     takes_input, takes_output = (observes_io() if asked is None else bool(asked) for asked in (capture_input, capture_output))
-    choice = _Choice(name, as_type or "span", takes_input, takes_output, transform_to_string)
+    choice = Choice(name, as_type or "span", takes_input, takes_output, transform_to_string)
     if func is None:
         return lambda function: cast("_F", _observed(function, choice))
     return cast("_F", _observed(func, choice))
 
 
-class _Choice(NamedTuple):
-    """What ``observe`` was told."""
-
-    name: str | None
-    as_type: str
-    capture_input: bool
-    capture_output: bool
-    transform: Callable[[Iterable[Any]], str] | None
-
-
 # -- kinds of what can be called -----------------------------------------------------------------------------------------------
 
 
-def _observed(target: Any, choice: _Choice) -> Any:
+def _observed(target: Any, choice: Choice) -> Any:
     """What stands in for ``target``, of the same kind. First match wins."""
     if inspect.isclass(target):
         return _class(target, choice)
@@ -125,13 +99,13 @@ def _observed(target: Any, choice: _Choice) -> Any:
     return observed_object(target, lambda call: _function(call, named))
 
 
-def _partial(target: Any, choice: _Choice) -> Any:
+def _partial(target: Any, choice: Choice) -> Any:
     made = functools.partial(_observed(target.func, choice), *target.args, **target.keywords)
     made.__dict__.update(target.__dict__)
     return made
 
 
-def _class(target: type, choice: _Choice) -> type:
+def _class(target: type, choice: Choice) -> type:
     """The same class, the public methods that it defines itself observed. Fields that hold functions are no methods."""
     fields = inspect.get_annotations(target)
     for name, held in list(target.__dict__.items()):
@@ -142,166 +116,13 @@ def _class(target: type, choice: _Choice) -> type:
     return target
 
 
-def _function(target: Callable[..., Any], choice: _Choice, *, bound: bool = False) -> Callable[..., Any]:
+def _function(target: Callable[..., Any], choice: Choice, *, bound: bool = False) -> Callable[..., Any]:
     """A function in place of a function, of the same kind as ``inspect`` sees it."""
-    calls = _Calls(target, choice, bound=bound)
-    make = next((make for asks, make in _KINDS if asks(target)), _plain)
+    calls = Calls(target, choice, bound=bound)
+    make = next((make for asks, make in KINDS if asks(target)), plain)
     made = functools.update_wrapper(make(calls), target)
     for name in ("cache_info", "cache_clear", "cache_parameters"):  # what functools.lru_cache gives its functions
         if name not in made.__dict__ and hasattr(target, name):
             setattr(made, name, getattr(target, name))
     setattr(made, MARK, calls.arguments)
     return made
-
-
-class _Calls:
-    """The calls of one function: what they have in common, and how one begins and returns."""
-
-    __slots__ = ("_as_type", "_capture_input", "_capture_output", "_name", "_special", "_transform", "arguments", "target")
-
-    def __init__(self, target: Callable[..., Any], choice: _Choice, *, bound: bool) -> None:
-        self.target = target
-        self.arguments = Arguments(target, bound=bound)
-        self._name = choice.name or getattr(target, "__name__", type(target).__name__)
-        self._as_type = choice.as_type
-        self._capture_input = choice.capture_input
-        self._capture_output = choice.capture_output
-        self._transform = choice.transform
-        self._special = frozenset(name for name in _SPECIAL if not self.arguments.has(name))
-
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Span, Context] | None:
-        """The span of one call, and the context that it is current in; None where nothing is recorded. Never raises.
-
-        Takes out of ``kwargs`` what is not meant for the function.
-        """
-        special = kwargs and not self._special.isdisjoint(kwargs) and self._taken(kwargs)
-        found = origin()
-        if found is None:
-            return None
-        context = otel_context.get_current()
-        if found.inherits and not special and unsampled(context) is not None:
-            return None
-        try:
-            fields: dict[str, Any] = {}
-            if special:
-                fields["trace_context"] = special
-            if self._capture_input and (recorded := self.arguments.recorded(args, kwargs)):
-                fields["input"] = recorded
-            span = begun(self._name, self._as_type, context, fields)
-            return None if span is INVALID_SPAN else (span, within(span, context))
-        except Exception as error:  # noqa: BLE001 - the program goes on, unobserved
-            NOTES.note("observe", f"a call is not recorded: {type(error).__name__}")
-            return None
-
-    def _taken(self, kwargs: dict[str, Any]) -> dict[str, Any] | None:
-        taken = {name: kwargs.pop(name) for name in self._special if name in kwargs}
-        trace_id = taken.get("langfuse_trace_id")
-        return trace_id and {"trace_id": trace_id, "parent_span_id": taken.get("langfuse_parent_observation_id")}
-
-    def stream(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Stream | None]:
-        """The generator that the function makes, and what records it."""
-        started = self.begin(args, kwargs)
-        stream = None if started is None else self._stream(*started)
-        try:
-            return self.target(*args, **kwargs), stream
-        except BaseException as error:  # other arguments than it takes
-            if stream is not None:
-                stream.fail(error)
-            raise
-
-    def returned(self, span: Span, context: Context, result: Any) -> Any:
-        """Records what was returned and ends the span, unless it goes on: then what stands in for it. Never raises."""
-        try:
-            kind = type(result)
-            if kind in _GOES_ON:
-                return self._going_on(self._stream(span, context), result)
-            if _is_streaming_response(result):
-                stream = self._stream(span, context)
-                body = result.body_iterator
-                generator = body if type(body) is AsyncGeneratorType else _streams.OnlyIterator(body)
-                result.body_iterator = _streams.async_generator_function(lambda *_: (generator, stream))()
-                return result
-            if result is not None and self._capture_output and span.is_recording():
-                set_attributes(span, {names.OBSERVATION_OUTPUT: picture.text(result)})
-        except Exception as error:  # noqa: BLE001 - the caller gets its result
-            NOTES.note("output", f"an output is not recorded: {type(error).__name__}")
-        _ending.end(span)
-        return result
-
-    def _stream(self, span: Span, context: Context) -> Stream:
-        return Stream(span, context, capture=self._capture_output, transform=self._transform)
-
-    def _going_on(self, stream: Stream, result: Any) -> Any:
-        """A generator or coroutine that the function has returned, followed to its end."""
-        kind = type(result)
-        if kind is CoroutineType:
-            made: Any = _streams.followed(result, stream, self.returned)
-        else:
-            make: Any = _streams.generator_function if kind is GeneratorType else _streams.async_generator_function
-            made = make(lambda *_: (result, stream))()
-        made.__name__, made.__qualname__ = result.__name__, result.__qualname__
-        return made
-
-
-def _is_streaming_response(result: Any) -> bool:
-    """Whether a web framework will iterate over the body of this response after the function has returned."""
-    module = sys.modules.get("starlette.responses")
-    return module is not None and isinstance(result, module.Response) and "body_iterator" in vars(result)
-
-
-# -- the four kinds of functions -----------------------------------------------------------------------------------------------
-
-
-def _plain(calls: _Calls) -> Callable[..., Any]:
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        started = calls.begin(args, kwargs)
-        if started is None:
-            return calls.target(*args, **kwargs)
-        span, context = started
-        token: Token[Context] = otel_context.attach(context)
-        try:
-            result = calls.target(*args, **kwargs)
-        except BaseException as error:
-            detach(token)
-            _ending.record(span, error)
-            _ending.end(span)
-            raise
-        detach(token)
-        return calls.returned(span, context, result)
-
-    return observed
-
-
-def _coroutine(calls: _Calls) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def observed(*args: Any, **kwargs: Any) -> Any:
-        started = calls.begin(args, kwargs)
-        if started is None:
-            return await calls.target(*args, **kwargs)
-        span, context = started
-        token: Token[Context] = otel_context.attach(context)
-        try:
-            result = await calls.target(*args, **kwargs)
-        except BaseException as error:
-            detach(token)
-            _ending.record(span, error)
-            _ending.end(span)
-            raise
-        detach(token)
-        return calls.returned(span, context, result)
-
-    return observed
-
-
-def _generator(calls: _Calls) -> Callable[..., Generator[Any, Any, Any]]:
-    return _streams.generator_function(calls.stream)
-
-
-def _async_generator(calls: _Calls) -> Callable[..., AsyncGenerator[Any, Any]]:
-    return _streams.async_generator_function(calls.stream)
-
-
-_KINDS: Final[tuple[tuple[Callable[[Any], bool], Callable[[_Calls], Callable[..., Any]]], ...]] = (
-    (inspect.isasyncgenfunction, _async_generator),
-    (inspect.isgeneratorfunction, _generator),
-    (inspect.iscoroutinefunction, _coroutine),
-)

@@ -16,6 +16,11 @@ from ._origin import NOTES, base_url
 
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+EXTERNAL_ID: Final = "external_id"
+"""The key of metadata under which the caller's own id is kept, where it is none of OpenTelemetry's."""
 
 
 class TraceContext(TypedDict, total=False):
@@ -38,6 +43,33 @@ def create_trace_id(*, seed: str | None = None) -> str:
 def create_observation_id(*, seed: str | None = None) -> str:
     """An observation (span) id: 16 lower-case hex digits; ``seed`` as for ``create_trace_id``."""
     return sha256(str(seed).encode("utf-8", "backslashreplace")).digest()[:8].hex() if seed else secrets.token_hex(8)
+
+
+def trace_id_of(text: str) -> str:
+    """The trace id that stands for a caller's own: 32 lower-case hex digits, for the same text always the same.
+
+    32 hex digits are taken as they are, in lower case; a UUID without its dashes; for any other text it is
+    ``create_trace_id(seed=text)``, which Langfuse's own SDKs make the same way.
+    """
+    lower = text.strip().lower()
+    if _UUID.fullmatch(lower):
+        lower = lower.replace("-", "")
+    return lower if _TRACE_ID.fullmatch(lower) else create_trace_id(seed=text or " ")
+
+
+def observation_id_of(text: str) -> str:
+    """The observation id that stands for a caller's own: 16 lower-case hex digits as they are, else by the text's SHA-256."""
+    lower = text.strip().lower()
+    return lower if _SPAN_ID.fullmatch(lower) else create_observation_id(seed=text or " ")
+
+
+def root_id_of(trace_id: str) -> str:
+    """The id of the root span of a classic trace: the second half of the trace's id.
+
+    So every process that knows the trace's id knows its root, too; ``trace_context={"trace_id": ...}`` without a parent leads
+    there as well.
+    """
+    return trace_id[16:] if _SPAN_ID.fullmatch(trace_id[16:]) else trace_id[:16]
 
 
 def get_current_trace_id() -> str | None:

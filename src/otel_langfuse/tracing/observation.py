@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from time import time_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, format_span_id, format_trace_id, set_span_in_context
 from opentelemetry.trace.propagation import get_current_span
 
-from otel_langfuse import attributes as names
 from otel_langfuse.model import ScoreFields
 from otel_langfuse.propagation import _detach as detach
-from otel_langfuse.propagation import project_of, set_attributes, tell_late
 
 from . import _ending
-from ._origin import NOTES, local_root, origin, scored, unsampled, within
-from .fields import (
-    OBSERVATION,
-    TRACE,
-    TYPES,
-    Attributes,
-    ObservationFields,
-    ObservationType,
-    TraceUpdate,
-    added,
-    attribute_of,
-    imply_status,
-    set_on,
-)
-from .ids import TraceContext, joined
+from ._around import around_calls
+from ._origin import local_root, origin, scored, within
+from ._spans import begun
+from .fields import ObservationFields, ObservationType, TraceUpdate
+from .ids import TraceContext
+from .updates import update, update_trace
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-_NO_MORE_THAN_A_SPAN: Final = frozenset({None, "span"})
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 class Observation:
@@ -73,21 +62,12 @@ class Observation:
 
     def update(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> Self:
         """Adds to the observation or replaces what it says; see ``ObservationFields``. Does not end it."""
-        span = self._span
-        try:
-            if span.is_recording():
-                if name is not None:
-                    span.update_name(str(name))
-                set_on(span, added(OBSERVATION, fields, {}))
-            elif getattr(span, "end_time", None) is not None:
-                NOTES.note("update", "an update is lost: the observation had ended")
-        except Exception as error:  # noqa: BLE001 - of a foreign span
-            NOTES.note("update", f"an update is lost: {type(error).__name__}")
+        update(self._span, name, fields)
         return self
 
     def update_trace(self, **fields: Unpack[TraceUpdate]) -> Self:
         """Tells something about the whole trace; see ``TraceUpdate``, and ``update_current_trace`` for how far it goes."""
-        _update_trace(self._span, fields)
+        update_trace(self._span, fields)
         return self
 
     def set_trace_as_public(self) -> Self:
@@ -206,6 +186,10 @@ class start_as_current_observation:  # noqa: N801 - called like a function, as c
             except Exception as trouble:  # noqa: BLE001 - as _ending.end has it, without a further call
                 _ending.note_trouble(trouble)
 
+    def __call__(self, function: _F) -> _F:
+        """As a decorator: such a block around each call, which records neither arguments nor results; ``observe`` does."""
+        return cast("_F", around_calls(self, function))
+
 
 def start_observation(
     name: str,
@@ -237,101 +221,6 @@ def create_event(
     return _event(name, fields, otel_context.get_current(), trace_context)
 
 
-def update_current_span(*, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
-    """Tells something about the current observation, whatever library started its span; see ``ObservationFields``."""
-    span = _current("update_current_span")
-    if span is not None:
-        Observation(span).update(name=name, **fields)
-
-
-def update_current_generation(*, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
-    """Likewise; and what is no more than a span until now becomes a generation."""
-    span = _current("update_current_generation")
-    if span is not None:
-        if attribute_of(span, names.OBSERVATION_TYPE) in _NO_MORE_THAN_A_SPAN:
-            set_attributes(span, {names.OBSERVATION_TYPE: "generation"})
-        Observation(span).update(name=name, **fields)
-
-
-def update_current_trace(**fields: Unpack[TraceUpdate]) -> None:
-    """Tells something about the current trace; see ``TraceUpdate``.
-
-    It is set on the current span, and on the topmost span of the trace that this process knows and that still runs. Name,
-    user, session, tags, release and short metadata are also stamped on all spans of the trace that are not sent yet, where they
-    say nothing else. What was sent already does not get them: Langfuse shows the trace by its root, but filters observations by
-    what each of them says. So ``propagate_attributes`` at the beginning is the way for what is known then.
-    """
-    span = _current("update_current_trace")
-    if span is not None:
-        _update_trace(span, fields)
-
-
-def set_current_trace_as_public() -> None:
-    """Lets everybody who has its address (``get_trace_url``) look at the current trace."""
-    update_current_trace(public=True)
-
-
-# -- spans -------------------------------------------------------------------------------------------------------------------
-
-
-def begun(
-    name: Any,
-    as_type: Any,
-    context: Context,
-    fields: Mapping[str, Any],
-    start_time: int | None = None,
-) -> Span:
-    """A started span, under the one of ``context``; that one itself where it is not sampled. Never raises.
-
-    ``INVALID_SPAN`` where nothing is recorded in this program.
-    ``fields`` may name a ``trace_context`` too. All of them are set in one go when it is known that the span is recorded; only
-    a sampler that may look at attributes is given them before.
-    """
-    found = origin()
-    if found is None:
-        return INVALID_SPAN
-    try:
-        attributes: Attributes = {names.OBSERVATION_TYPE: as_type if as_type in TYPES else _type(as_type)}
-        if "trace_context" in fields:
-            context, fields = _joined(context, fields, attributes)
-        elif found.inherits and (above := unsampled(context)) is not None:
-            return above
-        if found.looks:
-            added(OBSERVATION, fields, attributes)
-            span = found.tracer.start_span(str(name), context=context, attributes=attributes, start_time=start_time)
-        else:
-            span = found.tracer.start_span(str(name), context=context, start_time=start_time)
-            if not span.is_recording():
-                return span
-            if fields:
-                added(OBSERVATION, fields, attributes)
-            set_attributes(span, attributes)
-        if names.OBSERVATION_LEVEL in attributes:
-            imply_status(span, attributes)
-    except Exception as error:  # noqa: BLE001 - a foreign sampler or processor must not break the application
-        NOTES.note("start", f"an observation is not recorded: {type(error).__name__} while starting its span")
-        return INVALID_SPAN
-    return span
-
-
-def _joined(context: Context, fields: Mapping[str, Any], attributes: Attributes) -> tuple[Context, Mapping[str, Any]]:
-    rest = dict(fields)
-    found = joined(rest.pop("trace_context"), context)
-    if found is None:
-        return context, rest
-    if found[1]:
-        attributes[names.AS_ROOT] = True
-    return found[0], rest
-
-
-def _type(given: Any) -> str:
-    known = str(given).strip().lower()
-    if known in TYPES:
-        return known
-    NOTES.note("as_type", f"as_type {str(given)[:40]!r} is none of {', '.join(sorted(TYPES))}: span is taken")
-    return "span"
-
-
 def _begin_detached(
     name: str, as_type: str, fields: Mapping[str, Any], context: Context, trace_context: Any = None
 ) -> Observation:
@@ -347,32 +236,3 @@ def _event(name: str, fields: Mapping[str, Any], context: Context, trace_context
     span = begun(name, "event", context, given, now)
     _ending.end(span, now)
     return Observation(span)
-
-
-# -- updates -----------------------------------------------------------------------------------------------------------------
-
-
-def _current(what: str) -> Span | None:
-    """The current span if it is recording. A note where something is recorded in this program, but not here."""
-    span = get_current_span()
-    if span.is_recording():
-        return span
-    if not span.get_span_context().is_valid and origin() is not None:
-        NOTES.note(what, f"{what}() did nothing: no observation is running where it was called")
-    return None
-
-
-def _update_trace(span: Span, fields: Mapping[str, Any]) -> None:
-    attributes = added(TRACE, fields, {})
-    tell_late(format_trace_id(span.get_span_context().trace_id), attributes, project_of(span))
-    root = local_root(span)
-    for one in (span,) if root is None else (span, root):
-        if not one.is_recording():
-            continue
-        tags = attributes.get(names.TRACE_TAGS)
-        if tags:
-            had = attribute_of(one, names.TRACE_TAGS)
-            tags = list(dict.fromkeys([*(had if isinstance(had, (list, tuple)) else ()), *tags]))
-            set_attributes(one, {**attributes, names.TRACE_TAGS: tuple(tags)})
-        else:
-            set_attributes(one, attributes)

@@ -20,14 +20,15 @@ from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse import attributes as names
-from otel_langfuse.classic._ids import chosen, root_id_of
 from otel_langfuse.propagation import _detach as detach
 from otel_langfuse.propagation import of_all_spans, set_attributes, with_project, with_propagated
 from otel_langfuse.tracing import Observation, ObservationType, _ending
+from otel_langfuse.tracing._chosen import chosen
 from otel_langfuse.tracing._gone import Open
 from otel_langfuse.tracing._origin import NOTES, origin
+from otel_langfuse.tracing._spans import begun
 from otel_langfuse.tracing.fields import TRACE, added
-from otel_langfuse.tracing.observation import begun
+from otel_langfuse.tracing.ids import root_id_of
 
 from ._current import Current, inside
 

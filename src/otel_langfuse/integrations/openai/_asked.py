@@ -9,9 +9,9 @@ import openai
 from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse.classic import _known, get_client, observation_id_of, trace_id_of
-from otel_langfuse.classic._node import EXTERNAL_ID
 from otel_langfuse.tracing import TraceContext
 from otel_langfuse.tracing._origin import NOTES
+from otel_langfuse.tracing.ids import EXTERNAL_ID
 
 OWN: Final = (
     "name",
