@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import logging
 import os
@@ -47,6 +48,12 @@ def remarks() -> list[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in _remarks:
         terminalreporter.write_line(line)
+
+
+def pytest_collection_finish() -> None:
+    """What all test files have loaded stays: tests that collect garbage, some of them hundreds of times, need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

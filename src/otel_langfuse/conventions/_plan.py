@@ -5,7 +5,7 @@ Spans of one instrumentation carry the same keys again and again, so the plan fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from otel_langfuse.attributes import OBSERVATION_METADATA, TRACE_METADATA
@@ -65,6 +65,38 @@ class Plan(NamedTuple):
     has_tools: bool
 
 
+class _Feeds:
+    """From what a span carries to the sources, by ``id()``, that find something there or read without looking."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._always: set[int] = set()
+        self._keys: dict[str, set[int]] = {}
+        self._resource_keys: dict[str, set[int]] = {}
+        self._events: dict[str, set[int]] = {}
+        self._prefixes: dict[tuple[str, ...], set[int]] = {}
+        for source in sources:
+            if not source.looks:
+                self._always.add(id(source))
+            for index, names in (
+                (self._keys, source.keys),
+                (self._resource_keys, source.resource_keys),
+                (self._events, source.events),
+            ):
+                for name in names:
+                    index.setdefault(name, set()).add(id(source))
+            for group in source.prefixes:
+                self._prefixes.setdefault(group, set()).add(id(source))
+
+    def __call__(self, keys: Set[str], resource_keys: Set[str], events: Set[str]) -> set[int]:
+        found = set(self._always)
+        for index, names in ((self._keys, keys), (self._resource_keys, resource_keys), (self._events, events)):
+            found.update(*(index[name] for name in names if name in index))
+        for group, fed in self._prefixes.items():
+            if not fed <= found and any(key.startswith(group) for key in keys):
+                found |= fed
+        return found
+
+
 class Index:
     """Conventions in an order of precedence. Immutable but for its memory of plans; used from any thread."""
 
@@ -78,6 +110,7 @@ class Index:
         self.conventions = tuple(conventions)
         rules = {rule.id: rule for convention in self.conventions for rule in convention.rules}
         self._ranked = tuple((group, tuple(rules[name] for name in names)) for group, names in precedence.items())
+        self._feeds = _Feeds(source for rule in rules.values() for source in _sources(rule))
         self._steps = {rule.id: _step(rule) for rule in rules.values()}
         self._hidden_keys, self._hidden_prefixes = _content_keys(self.conventions)
         self._metadata = tuple(entry for convention in self.conventions for entry in convention.metadata)
@@ -99,21 +132,14 @@ class Index:
         return plan
 
     def _make(self, view: View, keys: frozenset[str], events: frozenset[str]) -> Plan:
-        def has_something_for(source: Source) -> bool:
-            return (
-                not source.looks
-                or not source.keys.isdisjoint(keys)
-                or not source.resource_keys.isdisjoint(view.resource.attributes)
-                or not source.events.isdisjoint(events)
-                or any(key.startswith(some) for some in source.prefixes for key in keys)
-            )
+        fed = self._feeds(keys, view.resource.attributes.keys(), events)
 
         def worth_asking(rule: Rule) -> bool:
-            if not rule.is_for(view.scope.name):
+            if rule.when is not None and id(rule.when) not in fed:
                 return False
-            if rule.when is not None and not has_something_for(rule.when):
+            if not (rule.claims is always and rule.scope is not None) and fed.isdisjoint(map(id, rule.sets.values())):
                 return False
-            return (rule.claims is always and rule.scope is not None) or any(map(has_something_for, rule.sets.values()))
+            return rule.is_for(view.scope.name)
 
         rules = tuple((group, tuple(filter(worth_asking, ranked))) for group, ranked in self._ranked)
         groups = {some for _, asked in rules for rule in asked for source in _sources(rule) for some in source.prefixes}
