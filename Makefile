@@ -23,8 +23,9 @@ OLDEST        := opentelemetry-api==1.30.0 opentelemetry-sdk==1.30.0 opentelemet
                  opentelemetry-exporter-otlp==1.30.0 opentelemetry-semantic-conventions==0.51b0 \
                  opentelemetry-instrumentation-fastapi==0.51b0
 
-# Files of tests side by side, because they mostly wait; each file's own tests one after the other, as they share servers.
-PARALLEL      := -n 2 --dist loadfile
+# Files of tests side by side, more than there are processors, because half of the time they wait; each file's own tests one
+# after the other, as they share servers. In the order of tests/conftest.py.
+PARALLEL      := -n 4 --dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of interpreters: each would compile all of it anew, where the machine says not to keep what is compiled.
 unexport PYTHONDONTWRITEBYTECODE

@@ -22,12 +22,7 @@ _WORDS = ["".join(_random.choices(_SYLLABLES, k=_random.randint(1, 4))) for _ in
 
 
 def _text(size: int) -> str:
-    words: list[str] = []
-    length = 0
-    while length < size:
-        words.append(_random.choice(_WORDS))
-        length += len(words[-1]) + 1
-    return " ".join(words)[:size]
+    return " ".join(_random.choices(_WORDS, k=size // 3 + 1))[:size]  # a word has two letters at least
 
 
 class Chat(NamedTuple):

@@ -32,6 +32,18 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 _remarks: list[str] = []
 
+SLOWEST = (
+    "test_spool", "test_dialect", "test_media_sending", "test_processes", "test_translate", "test_delivery", "test_explain",
+    "test_processor", "test_readme", "test_exporters", "test_demo", "test_benchmarks", "test_imports", "test_grpc",
+    "test_many_spans", "test_scores", "test_contracts", "test_doctor",
+)  # fmt: skip
+"""Files that take longest, by turns those that wait and those that compute: first, so that no worker is left alone with one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 @pytest.fixture
 def every_span(monkeypatch: pytest.MonkeyPatch) -> None:

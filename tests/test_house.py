@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,10 @@ def files() -> list[Path]:
     return [path for name in done.stdout.split("\0") if name and (ROOT / (path := Path(name))).is_file()]
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules() -> dict[str, ast.Module]:
     """Every module of the package: its path inside it, and its syntax tree."""
-    for path in sorted(SOURCE.rglob("*.py")):
-        yield path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text())
+    return {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
 
 
 def test_the_top_level_is_exactly_the_plan() -> None:
@@ -135,7 +136,7 @@ def defined_names(tree: ast.Module) -> set[str]:
 
 
 def test_private_slots_of_opentelemetry_are_listed_with_a_reason() -> None:
-    trees = dict(modules())
+    trees = modules()
     ours = set().union(*map(defined_names, trees.values())) | {Path(name).stem for name in trees}
     used = {name: foreign_private_names(tree, ours) for name, tree in trees.items()}
     assert {slot for slots in used.values() for slot in slots} == set(PRIVATE_SLOTS), used
@@ -165,7 +166,7 @@ def functions(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def test_sizes_are_said_but_not_enforced(remarks: list[str]) -> None:
-    for name, tree in modules():
+    for name, tree in modules().items():
         lines = code_lines((SOURCE / name).read_text())
         remarks += [f"{name}: {lines} lines; is it still one room?"] * (lines > 450)
         remarks += [f"{name}: {function}() has {size} lines" for function, size in functions(tree) if size > 60]

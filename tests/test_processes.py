@@ -255,13 +255,17 @@ def test_what_was_wrapped_is_taken_back_and_what_others_put_around_it_stays() ->
 
 
 def waiting(tracer: trace.Tracer, prepare: Callable[[], object] = lambda: None) -> Callable[[], None]:
-    """What a child does that is to be killed: prepares, ends a span, says so, and sleeps."""
+    """What a child does that is to be killed: prepares, ends a span, says so, and sleeps.
+
+    A bit at a time: a signal that comes between a look for signals and the sleep is seen by Python only after that.
+    """
 
     def main() -> None:
         prepare()
         tracer.start_span("a").end()
         os.write(told[1], b".")
-        time.sleep(30)
+        for _ in range(1500):
+            time.sleep(0.02)
 
     told = os.pipe()
     main.ready = lambda: os.read(told[0], 1)  # type: ignore[attr-defined]

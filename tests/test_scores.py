@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_langfuse import propagate_attributes
+from otel_langfuse import propagate_attributes, retry
 from otel_langfuse.config import Config
 from otel_langfuse.errors import ScoreError
 from otel_langfuse.pipeline import sample
@@ -35,6 +35,12 @@ def scores_to(server: Server | str, *, mask: Any = None, keeps: Any = None, debu
     url = server if isinstance(server, str) else server.url
     config = Config.from_env({}, base_url=url, public_key="pk-lf-1", secret_key="sk-lf-SECRET", **settings)
     return Scores(config, mask=mask, keeps=keeps, debug=debug)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first wait before a retry is a tenth of production's."""
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.05)
 
 
 @pytest.fixture

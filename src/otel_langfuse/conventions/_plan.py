@@ -72,7 +72,7 @@ class _Feeds:
         self._always: set[int] = set()
         self._keys: dict[str, set[int]] = {}
         self._resource_keys: dict[str, set[int]] = {}
-        self._events: dict[str, set[int]] = {}
+        self._event_names: dict[str, set[int]] = {}
         self._prefixes: dict[tuple[str, ...], set[int]] = {}
         for source in sources:
             if not source.looks:
@@ -80,7 +80,7 @@ class _Feeds:
             for index, names in (
                 (self._keys, source.keys),
                 (self._resource_keys, source.resource_keys),
-                (self._events, source.events),
+                (self._event_names, source.events),
             ):
                 for name in names:
                     index.setdefault(name, set()).add(id(source))
@@ -89,7 +89,7 @@ class _Feeds:
 
     def __call__(self, keys: Set[str], resource_keys: Set[str], events: Set[str]) -> set[int]:
         found = set(self._always)
-        for index, names in ((self._keys, keys), (self._resource_keys, resource_keys), (self._events, events)):
+        for index, names in ((self._keys, keys), (self._resource_keys, resource_keys), (self._event_names, events)):
             found.update(*(index[name] for name in names if name in index))
         for group, fed in self._prefixes.items():
             if not fed <= found and any(key.startswith(group) for key in keys):
