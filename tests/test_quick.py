@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from mask_examples import PII, SECRETS
 from otel_langfuse import LangfuseOTLPExporter
 from otel_langfuse.encode import _quick, dialect
-from otel_langfuse.encode.otlp import Quick
+from otel_langfuse.encode.otlp import Quick, to_protobuf
 from otel_langfuse.model import Resource, Scope, Span, SpanEvent
 from otel_langfuse.pipeline.mask import Masking, masking
 from otel_langfuse.pipeline.media import Lifting, may_hold_media
 from otel_langfuse.pipeline.media._text import may_hold_shapes, replaced
-from otel_langfuse.prepare import Target, quick, ready, requests
+from otel_langfuse.prepare import Target, quick, ready, requests, worded
 from otel_langfuse.spans import from_otlp, from_sdk
 from test_media import FORMS, SHAPES
 
@@ -49,9 +49,13 @@ def span(number: int, attributes: dict[str, Any], **changes: Any) -> Span:
 def body(
     spans: Sequence[Span], way: Quick | None, target: Target = TARGET, mask: Masking | None = MASK, lifting: Any = LIFTING
 ) -> list[bytes]:
+    """What is sent, and what is said of it: by the quick way, or by the long one, which remembers nothing."""
     done = ready(spans, mask, lifting, way)
-    made, drops = requests(done.spans, target, now=NOW, seen=set(), written=done.written)
-    return [*(request.body for request in made), str((drops, done.failures, [one.media for one in done.spans])).encode()]
+    said = repr((done.failures, [one.media for one in done.spans])).encode()
+    if way is None:
+        return [to_protobuf(worded(done.spans, target)), said]
+    made, _ = requests(done.spans, target, now=NOW, seen=set(), written=done.written)
+    return [made[0].body if made else b"", said]
 
 
 def assert_same(way: Quick | None, spans: Sequence[Span], **settings: Any) -> None:
@@ -162,7 +166,9 @@ def test_any_value_after_any_other_under_the_same_key_gives_the_same_bytes(key: 
 def test_ids_that_are_none_are_dropped_by_the_quick_way_too(ids: tuple[str, str | None]) -> None:
     spans = [span(1, {}), span(2, {}, span_id=ids[0], parent_span_id=ids[1]), span(3, {})]
     assert_same(quick(TARGET, MASK, LIFTING), spans)
-    assert b"unreadable" in body(spans, None)[-1]
+    (request,), drops = requests(spans, TARGET, now=NOW, seen=set())
+    assert len(request.items) == 2
+    assert len(drops) == 1
 
 
 def test_tokens_of_spans_that_are_one_inside_the_other_count_once_by_the_quick_way_too() -> None:
@@ -225,6 +231,27 @@ def test_every_pattern_is_found_at_a_glance_wherever_it_stands(preset: Any) -> N
 def test_where_a_function_or_content_is_masked_there_is_no_quick_way(mask: Any) -> None:
     assert quick(TARGET, masking(mask), LIFTING) is None
     assert quick(TARGET, masking(mask_otel_spans=lambda params: None), LIFTING) is None
+
+
+@pytest.mark.parametrize("changes", [{"dialect": "openinference"}, {"dialect": "gen_ai", "dialect_only": True}])
+@given(st.lists(st.lists(spans_of_any_kind, max_size=20), max_size=3))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_where_a_dialect_is_written_spans_are_looked_at_quickly_and_the_bytes_are_the_same(
+    changes: dict[str, Any], batches: list[list[Span]]
+) -> None:
+    target = TARGET._replace(**changes)
+    way = quick(target, MASK, LIFTING)
+    for spans in batches:
+        assert_same(way, spans, target=target)
+
+
+@given(st.lists(st.lists(spans_of_any_kind, max_size=20), max_size=3))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_is_translated_is_looked_at_quickly_and_the_spans_are_the_same(batches: list[list[Span]]) -> None:
+    way = quick(TARGET._replace(endpoint="ingestion"), MASK, LIFTING)
+    assert way is not None
+    for spans in batches:
+        assert repr(ready(spans, MASK, LIFTING, way).spans) == repr(ready(spans, MASK, LIFTING).spans)
 
 
 def test_without_a_mask_only_media_are_looked_for() -> None:

@@ -25,6 +25,8 @@ from .propagation import stamped
 from .spans import IS_REMOTE, from_sdk, with_attributes
 from .stats import Ledger
 
+_ATTRIBUTES: Final = Span._fields.index("attributes")
+
 MAX_TOLD: Final = 10_000
 """Traces of which is remembered what another service, or their parent, has decided."""
 
@@ -246,7 +248,9 @@ class Choice:
             return original, span
         if span.parent_span_id is not None and (span.scope.name, span.name) in _NEVER_FIRST:
             return original, span
-        return None, span._replace(attributes={**span.attributes, names.IS_APP_ROOT: True})
+        attributes = dict(span.attributes)  # a copy in one piece, where ``{**...}`` puts key after key
+        attributes[names.IS_APP_ROOT] = True
+        return None, Span._make((*span[:_ATTRIBUTES], attributes, *span[_ATTRIBUTES + 1 :]))  # ``_replace`` takes thrice as long
 
 
 def _by_trace(pairs: list[tuple[Ended, Span]]) -> list[tuple[Trace[Ended], list[Span], set[str]]]:

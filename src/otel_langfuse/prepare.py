@@ -77,12 +77,15 @@ def worded(spans: Sequence[Span], target: Target, told: Sequence[bool | None] = 
 def quick(target: Target, mask: Masking | None, lifting: Lifting | None) -> otlp.Quick | None:
     """The quick way through ``ready`` and ``requests`` together, for the spans that have one; None where none has.
 
-    None has one where a function of the user's masks, where a dialect is written, and where no protobuf is sent.
+    None has one where a function of the user's masks. Where a dialect is written or no protobuf is sent, spans are only looked
+    at quickly.
     """
     texts = None if mask is None else mask.only_texts
-    if target.endpoint != "otlp" or target.protocol == "http/json" or target.dialect is not None or (mask and texts is None):
+    if mask and texts is None:
         return None
-    corrections: Any = import_module(".encode.dialect", __package__) if target.corrections else None
+    is_otlp = target.endpoint == "otlp"
+    writes = is_otlp and target.protocol != "http/json" and target.dialect is None
+    corrections: Any = import_module(".encode.dialect", __package__) if is_otlp and target.corrections else None
 
     def may_change(data: bytes) -> bool:
         return (texts is not None and texts.may_change(data)) or (lifting is not None and may_hold_media(data))
@@ -94,7 +97,8 @@ def quick(target: Target, mask: Masking | None, lifting: Lifting | None) -> otlp
     def may_change_under(keys: Sequence[str]) -> bool:
         return texts is not None and texts.may_change_under(keys)
 
-    return otlp.Quick(otlp.Glances(may_change, may_change_under, may_change_around, corrections and corrections.glance))
+    glances = otlp.Glances(may_change, may_change_under, may_change_around, corrections and corrections.glance)
+    return otlp.Quick(glances, writes=writes)
 
 
 def ready(spans: Sequence[Span], mask: Masking | None, lifting: Lifting | None = None, way: otlp.Quick | None = None) -> Ready:

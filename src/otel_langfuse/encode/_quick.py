@@ -32,8 +32,8 @@ MAX_KEYS: Final = 128
 MAX_WORDS: Final = 4_096
 MAX_PIECE_BYTES: Final = 256
 
-Written: TypeAlias = "tuple[bytes, bool]"
-"""A span as it stands in an OTLP request, and whether it tells of tokens."""
+Written: TypeAlias = "tuple[bytes | None, bool]"
+"""A span as it stands in an OTLP request, or None where it was only looked at; and whether it tells of tokens."""
 
 _NEVER: Final = object()
 _KINDS: Final = frozenset({str, int, float, bool, tuple})
@@ -68,6 +68,10 @@ class Glances(NamedTuple):
     look: Callable[[Span], Look | None] | None = None
 
 
+NOTHING: Final = Glances(lambda _: False, lambda _: False, lambda _: False)
+"""For spans that were looked at before."""
+
+
 class _Shape:
     """What spans of one shape have in common, and what the latest of them said: its short values, and each as it is written."""
 
@@ -91,8 +95,9 @@ class _LongWayError(Exception):
 class _Memory:
     """What is remembered, for one thread at a time."""
 
-    def __init__(self, glances: Glances) -> None:
+    def __init__(self, glances: Glances, *, writes: bool) -> None:
         self._glances = glances
+        self._writes = writes
         self._fine_keys: dict[tuple[str, ...], bool] = {}
         self.forget()
 
@@ -124,6 +129,8 @@ class _Memory:
             said = None if shape is None else self._attributes(shape, attributes, texts)
         if shape is None or said is None or not (shape.look is None or shape.look.is_fine(span)):
             return None
+        if not self._writes:
+            return None, shape.counts
         head = _ids(trace_id, span_id, parent)
         if not (head and start and end):
             return None
@@ -238,10 +245,12 @@ class Quick:
 
     Args:
         glances: see there.
+        writes: False: spans are only looked at, because they are to be said in other words.
     """
 
-    def __init__(self, glances: Glances) -> None:
+    def __init__(self, glances: Glances, *, writes: bool = True) -> None:
         self._glances = glances
+        self._writes = writes
         self._memories: list[_Memory] = []  # those that no thread has just now
 
     def written(self, spans: Sequence[Span]) -> list[Written | None]:
@@ -249,7 +258,7 @@ class Quick:
         try:
             memory = self._memories.pop()
         except IndexError:
-            memory = _Memory(self._glances)
+            memory = _Memory(self._glances, writes=self._writes)
         made: list[Written | None] = []
         origins = {(id(span.resource), id(span.scope)): span for span in spans}
         if not any(map(self._changes_around, origins.values())):

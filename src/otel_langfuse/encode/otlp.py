@@ -21,7 +21,7 @@ from . import _protobuf as protobuf
 from ._gzip import gzip
 from ._otlp_json import JSON, span_json, to_json
 from ._packs import Form, packs
-from ._quick import Glances, Quick, Written
+from ._quick import NOTHING, Glances, Quick, Written
 from ._repair import repaired
 
 __all__ = ["GRPC_PATH", "Compression", "Glances", "Protocol", "Quick", "Written", "requests", "to_json", "to_protobuf"]
@@ -81,10 +81,25 @@ def requests(
     def request(items: list[Span], body: bytes) -> Request:
         return Request("otlp", url, headers, gzip(body) if compressed else body, items)
 
-    encoded = _encoded(spans, span_json if protocol == "http/json" else _span_field, drops, written)
-    form = JSON if protocol == "http/json" else _PROTOBUF
+    if protocol == "http/json":
+        encoded, form = _encoded(spans, span_json, drops), JSON
+    else:
+        encoded, form = _encoded(spans, _span_field, drops, _quickly(spans, written)), _PROTOBUF
     return [request(items, body) for items, body in packs(encoded, max_request_bytes, form)], drops
 
+
+def _quickly(spans: Sequence[Span], written: Sequence[bytes | None]) -> Sequence[bytes | None]:
+    """What is known of the spans' bytes, with those of which it was found quickly."""
+    if not written:
+        written = [None] * len(spans)
+    places = [place for place, body in enumerate(written) if body is None]
+    made = list(written)
+    for place, body in zip(places, _WRITING.written([spans[place] for place in places]), strict=False):
+        made[place] = body and body[0]
+    return made
+
+
+_WRITING: Final = Quick(NOTHING)
 
 _OURS: Final = frozenset({"content-type", "content-encoding", "grpc-encoding"})
 
