@@ -161,6 +161,9 @@ class _Memory:
             piece = words.get((key, value)) if kind is str or kind is tuple else None
             if piece is None:
                 piece = self._piece(key, value, texts)
+            if piece is pieces[2 * place]:  # the same text once more, as another object
+                last[place] = value
+                continue
             grown = len(piece) - len(pieces[2 * place])
             parts[2 * place] = piece
             if len(piece) <= MAX_PIECE_BYTES:

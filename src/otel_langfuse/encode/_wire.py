@@ -127,10 +127,22 @@ def long_text_head(tag: bytes, key: str, text: bytes) -> bytes:
     """As ``attribute``, behind a tag, but for the text itself: that is not copied once more."""
     named = _KEYS.get(key) or _named(key)
     count = len(text)
+    between = _BETWEEN.get(count) or _between(count)
+    outer = len(named) + len(between) + count
+    return tag + (_TWO.get(outer) or varint(outer)) + named + between
+
+
+_BETWEEN: Final[dict[int, bytes]] = {}
+
+
+def _between(count: int) -> bytes:
+    """What stands between an attribute's key and a text of so many bytes."""
     size = varint(count)
-    inner = varint(1 + len(size) + count)
-    outer = varint(len(named) + 2 + len(inner) + len(size) + count)
-    return b"".join((tag, outer, named, b"\x12", inner, b"\x0a", size))
+    made = b"".join((b"\x12", varint(1 + len(size) + count), b"\x0a", size))
+    if len(_BETWEEN) >= REMEMBERED:
+        _BETWEEN.clear()
+    _BETWEEN[count] = made
+    return made
 
 
 def _named(key: str) -> bytes:

@@ -105,34 +105,98 @@ _CORRECTIONS = by_id().keys() - SERVER_RULES - {"corrections/user_id/scrubbed", 
 _looks: dict[Any, _Look] = {}
 
 
-class Glance:
-    """What spans of one shape may need a correction for; see ``encode._quick.Look``. For one thread at a time."""
+class _Noted(dict[str, Any]):
+    """Attributes that note which of them somebody has read."""
 
-    __slots__ = ("_look", "_resource", "_scope", "counts")
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        super().__init__(attributes)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.read.add(name)
+        return super().get(name, default)
+
+    def __iter__(self) -> Iterator[str]:
+        self.read.update(self.keys())
+        return super().__iter__()
+
+    def values(self) -> Any:
+        self.read.update(self.keys())
+        return super().values()
+
+    def items(self) -> Any:
+        self.read.update(self.keys())
+        return super().items()
+
+
+class Glance:
+    """What spans of one shape may need a correction for; see ``encode._quick.Look``. For one thread at a time.
+
+    What the rules say is remembered by all that they have read to say it: they are functions of the span, so that of equal
+    values they say the same. Where they read what is new on every span, nothing is remembered.
+    """
+
+    __slots__ = ("_look", "_names", "_resource", "_scope", "_verdicts", "counts")
 
     def __init__(self, look: _Look, span: Span) -> None:
         self._look = look
         self.counts = look.counts
         self._resource = span.resource, ResourceView(span.resource)  # of the latest batch
         self._scope = span.scope, ScopeView(span.scope)
+        self._names: tuple[str, ...] | None = ()  # what rules read; None where nothing is remembered
+        self._verdicts: dict[Any, bool] = {}
 
     def is_fine(self, span: Span) -> bool:
         """Whether this one needs no correction. It has no value but texts, booleans, finite numbers and lists of texts."""
         look, attributes = self._look, span.attributes
-        if look.groups:
-            if self._resource[0] is not span.resource:
-                self._resource = span.resource, ResourceView(span.resource)
-            if self._scope[0] is not span.scope:
-                self._scope = span.scope, ScopeView(span.scope)
-            view = View(span, attributes, self._resource[1], self._scope[1], _no_content)  # type: ignore[arg-type]
-            view.plan = look.plan
-            for steps in look.groups:
-                if _wins_correction(steps, view):
-                    return False
+        if look.groups and self._corrects(span):
+            return False
         for name, is_fine in look.checks:
             if not is_fine(attributes[name]):
                 return False
         return not look.has_prompt or is_prompt(attributes)
+
+    def _corrects(self, span: Span) -> bool:
+        """Whether a rule does."""
+        if self._resource[0] is not span.resource or self._scope[0] is not span.scope:
+            if self._resource[0] != span.resource or self._scope[0] != span.scope:
+                self._verdicts.clear()
+            self._resource = span.resource, ResourceView(span.resource)
+            self._scope = span.scope, ScopeView(span.scope)
+        names = self._names
+        if names is None:
+            return self._found(span, span.attributes)
+        attributes = span.attributes
+        said = (span.name, span.status_code, *[attributes[name] for name in names])
+        verdict = self._verdicts.get(said)
+        return self._noted(span, names, said) if verdict is None else verdict
+
+    def _noted(self, span: Span, names: tuple[str, ...], said: tuple[Any, ...]) -> bool:
+        noted = _Noted(span.attributes)
+        verdict = self._found(span._replace(attributes=noted), noted)
+        read = noted.read.intersection(span.attributes)
+        if not read.issubset(names):
+            self._names = tuple(read.union(names))
+            self._verdicts.clear()
+        elif len(self._verdicts) >= _MANY or any(type(value) is str and len(value) > _SHORT for value in said):
+            self._names = None
+            self._verdicts.clear()
+        else:
+            self._verdicts[said] = verdict
+        return verdict
+
+    def _found(self, span: Span, attributes: Mapping[str, Any]) -> bool:
+        view = View(span, attributes, self._resource[1], self._scope[1], _no_content)  # type: ignore[arg-type]
+        view.plan = self._look.plan
+        return any(_wins_correction(steps, view) for steps in self._look.groups)
+
+
+_MANY = 100
+_SHORT = 200
 
 
 def glance(span: Span) -> Glance | None:
