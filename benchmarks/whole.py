@@ -16,7 +16,7 @@ BARE, GZIP = "OpenTelemetry", "OpenTelemetry, gzip"
 COMPARED: Mapping[str, tuple[str, ...]] = {
     "W1": (BARE, GZIP, "ours", "ours, observe", "ours, plain calls", "ours, plain calls, uncompressed", "ours, ingestion"),
     "W2": (BARE, GZIP, "ours", "ours, observe", "ours, plain calls"),
-    "W3": (BARE, GZIP, "ours", "ours, plain calls"),
+    "W3": (BARE, GZIP, "ours", "ours, plain calls", "ours, plain calls, uncompressed"),
     "W4": (BARE, GZIP, "ours, plain calls", "ours, plain calls, uncompressed", "ours, dialect"),
 }
 WITH_PEERS: Mapping[str, tuple[str, ...]] = {
@@ -32,6 +32,7 @@ TARGETS = (
     ("W1, total, beside langfuse's context manager", "W1", "ours", "total", "langfuse", 0.16),
     ("W2, total", "W2", "ours, plain calls", "total", BARE, 0.65),
     ("W3, total", "W3", "ours", "total", BARE, 0.60),
+    ("W3, total, uncompressed", "W3", "ours, plain calls, uncompressed", "total", BARE, 0.60),
     ("W3, calling thread", "W3", "ours", "caller", BARE, 1.00),
     ("W4, total, all defaults", "W4", "ours, plain calls", "total", BARE, 0.45),
     ("W4, total, a whole dialect written", "W4", "ours, dialect", "total", BARE, 0.75),
