@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from otel_langfuse import LangfuseSpanProcessor, configure, project
+from otel_langfuse import LangfuseSpanProcessor, configure, doubles, project
 from otel_langfuse import client as client_module
 from otel_langfuse.client import post_instrument
 from otel_langfuse.exporters.entry_points import LangfuseIngestionTracesExporter, LangfuseTracesExporter
@@ -58,6 +58,22 @@ assert client.stats().exported == 2, client.stats()  # that of the processor who
 print("the application runs")
 """
 
+# A processor of the application's own, added beside whatever the agent has set up, while a span is open.
+BY_HAND = """
+from opentelemetry import trace
+from otel_langfuse import LangfuseSpanProcessor
+provider = trace.get_tracer_provider()
+tracer = provider.get_tracer("app")
+tracer.start_span("before").end()
+with tracer.start_as_current_span("TOPSECRET, begun before"):
+    mine = LangfuseSpanProcessor(mask=lambda data: data.replace("TOPSECRET", "***"))
+    provider.add_span_processor(mine)
+    tracer.start_span("TOPSECRET").end()
+mine.shutdown()
+tracer.start_span("after it was shut down").end()
+print("the application runs")
+"""
+
 
 class Run(NamedTuple):
     """What became of a program under the agent, and what Langfuse got."""
@@ -83,6 +99,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "processor": (PROPAGATING, {"OTEL_LANGFUSE_PROCESSOR": "true"}),
     "both": (PLAIN, {"OTEL_TRACES_EXPORTER": "langfuse", "OTEL_LANGFUSE_PROCESSOR": "true"}),
+    "exporter, and by hand": (BY_HAND, {"OTEL_TRACES_EXPORTER": "langfuse"}),
     "both, and code": (CONFIGURING, {"OTEL_TRACES_EXPORTER": "langfuse", "OTEL_LANGFUSE_PROCESSOR": "true"}),
     "wrong settings": (
         PLAIN,
@@ -166,6 +183,14 @@ def test_both_of_them_send_each_span_once_and_say_so_once(runs: dict[str, Run]) 
 def test_what_the_code_configures_takes_the_place_of_both_and_masks(runs: dict[str, Run]) -> None:
     run = runs["both, and code"]
     assert run.names == ["*** after", "before"]
+    assert run.errors.count("take langfuse out of OTEL_TRACES_EXPORTER") == 1
+    assert not any(b"TOPSECRET" in received.body for received in run.server.received)
+
+
+def test_a_processor_added_by_hand_takes_over_from_the_agents_exporter(runs: dict[str, Run]) -> None:
+    run = runs["exporter, and by hand"]
+    assert [name for name in run.names if name.startswith("***")] == ["***", "***, begun before"], "each once"
+    assert {"before", "after it was shut down"} <= set(run.names)
     assert run.errors.count("take langfuse out of OTEL_TRACES_EXPORTER") == 1
     assert not any(b"TOPSECRET" in received.body for received in run.server.received)
 
@@ -296,6 +321,65 @@ def test_configure_for_another_project_leaves_the_exporter_alone(langfuse: Serve
         provider.force_flush()
         assert (langfuse.names, other.names) == (["a"], ["a"])
         provider.shutdown()
+
+
+def test_a_processor_by_hand_for_the_same_project_sends_in_place_of_the_exporter(
+    langfuse: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter = LangfuseTracesExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    tracer = provider.get_tracer("t")
+    tracer.start_span("before").end()
+    processor = LangfuseSpanProcessor()
+    provider.add_span_processor(processor)
+    for name in ("a", "b"):
+        tracer.start_span(name).end()
+    assert provider.force_flush()
+    assert sorted(langfuse.names) == ["a", "b", "before"]
+    assert exporter.stats()[:5] == (3, 1, 0, {"filtered": 2}, 0)
+    assert processor.stats()[:5] == (2, 2, 0, {}, 0)
+    assert caplog.text.count("take langfuse out of OTEL_TRACES_EXPORTER") == 1
+    provider.shutdown()
+
+
+def test_an_exporter_that_is_asked_before_the_processor_leaves_the_span_to_it_as_well(langfuse: Server) -> None:
+    exporter = LangfuseTracesExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    provider.add_span_processor(LangfuseSpanProcessor())
+    provider.get_tracer("t").start_span("a").end()
+    assert exporter.stats()[:5] == (1, 0, 0, {"filtered": 1}, 0)
+    assert provider.force_flush()
+    assert langfuse.names == ["a"]
+    provider.shutdown()
+
+
+def test_a_processor_on_another_provider_takes_nothing_from_the_exporter(langfuse: Server) -> None:
+    exporter = LangfuseTracesExporter()
+    one, other = (TracerProvider(shutdown_on_exit=False) for _ in range(2))
+    one.add_span_processor(BatchSpanProcessor(exporter))
+    other.add_span_processor(LangfuseSpanProcessor())
+    for provider, name in ((one, "a"), (other, "b")):
+        provider.get_tracer("t").start_span(name).end()
+        assert provider.force_flush()
+    assert sorted(langfuse.names) == ["a", "b"]
+    assert exporter.stats()[:5] == (1, 1, 0, {}, 0)
+    one.shutdown()
+    other.shutdown()
+
+
+def test_what_is_noted_of_spans_is_bounded_and_forgotten_when_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doubles, "MAX_SPANS", 10)
+    told = doubles.for_exporter("a project")
+    assert doubles.for_exporter("a project") is told is doubles.for_processor("a project")
+    contexts = [span.context for span in sdk_spans([str(number) for number in range(15)])]
+    for context in contexts:
+        told.note(context)
+    assert [told.take(context) for context in contexts] == [False] * 5 + [True] * 10
+    assert not any(told.take(context) for context in contexts)
+    del told
+    assert doubles.for_processor("a project") is None, "when the exporter is gone, nobody notes anything"
 
 
 def by_agent(provider: TracerProvider) -> Any:

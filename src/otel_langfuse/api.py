@@ -14,10 +14,13 @@ from .errors import ApiError
 from .exporters import missing_keys
 from .exporters._headers import langfuse_headers
 from .model import Json, Request, Response
-from .retry import MAX_WAIT_S, asked_s, backoff_s, one_line
+from .retry import asked_s, backoff_s, one_line
 from .transport import HttpTransport, Tls, basic_authorization
 
 PREFIX: Final = "/api/public"
+
+MAX_ASKED_S: Final = 30.0
+"""No longer does a call that somebody waits for wait to be tried again, whatever the server asks for."""
 
 _AGAIN: Final = frozenset({408, 429})
 
@@ -79,7 +82,7 @@ class Api:
             if not _is_for_now(response) or attempt + 1 == tries:
                 break
             wait_s = asked_s(response, time.time())
-            time.sleep(min(backoff_s(attempt, random.random()) if wait_s is None else wait_s, MAX_WAIT_S))
+            time.sleep(min(backoff_s(attempt, random.random()) if wait_s is None else wait_s, MAX_ASKED_S))
         return _answer(response)
 
     def close(self) -> None:

@@ -320,8 +320,6 @@ def _configured(call: _Call) -> Client:
         _clients[key] = client
         client._put(processor, call, provider)  # noqa: SLF001 - our own
         _tell_tracing(call)
-        if call.exporter is None and hasattr(provider, "add_span_processor"):
-            _replace_exporters(call.config)
         return client
 
 
@@ -432,16 +430,6 @@ def _same(one: Any, other: Any) -> bool:
         return False
     parts = ((f.__code__, f.__defaults__, f.__kwdefaults__, [c.cell_contents for c in f.__closure__ or ()]) for f in (one, other))
     return next(parts) == next(parts)
-
-
-def _replace_exporters(config: Config) -> None:
-    """What ``OTEL_TRACES_EXPORTER`` names is not to send the same spans a second time, and perhaps not masked."""
-    sends = config.enabled and (sqlite_path(config.base_url) is not None or not missing_keys(config))
-    if sends and entry_points.replace((config.base_url, config.public_key)):
-        _LOGGER.warning(
-            "otel-langfuse: OTEL_TRACES_EXPORTER names langfuse, and a LangfuseSpanProcessor sends to the same project: from now "
-            "on only the processor does; take langfuse out of OTEL_TRACES_EXPORTER"
-        )
 
 
 def _provider(given: Any, config: Config) -> Any:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState, format_trace_id
 
 from . import attributes as names
-from . import meters, model
+from . import doubles, meters, model
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
 from .choice import KEPT, Choice
 from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
@@ -225,7 +225,10 @@ class LangfuseSpanProcessor(SpanProcessor):
             self._batch = self._new_batch(self._exporter, config)
         takes_arrivals = self._batch is not None and self._batch.takes_arrivals and self._choice.waiting is None
         self._door = self._batch if takes_arrivals else None  # where spans that are kept may be left
-        self._keeps_all = self._lineage is None and takes_arrivals  # but for what comes of projects and tracestate
+        # Where an exporter would send the same spans to the same project (see there), it is told of each.
+        self._doubles = None if self._batch is None else doubles.for_processor(self.project)
+        # But for what comes of projects and tracestate.
+        self._keeps_all = self._lineage is None and takes_arrivals and self._doubles is None
         if config.trust_baggage:
             propagating.add("baggage")
 
@@ -283,6 +286,8 @@ class LangfuseSpanProcessor(SpanProcessor):
                 return
             if getattr(span, "_span_processor", None) is not member.key:
                 member.meet(span)
+            if self._doubles is not None:
+                self._note_double(span, self._doubles)
             if projects:
                 note_project(span, parent_context)
             if self._lineage is not None:
@@ -305,7 +310,13 @@ class LangfuseSpanProcessor(SpanProcessor):
                     if len(batch.arrivals) >= batch.look_at:
                         batch.take_in()
                 return
+        if self._doubles is not None:
+            self._note_double(span, self._doubles)
         self._end(span, span)
+
+    def _note_double(self, span: ReadableSpan, told: doubles.Doubles) -> None:
+        if span.context is not None and not self.is_shut_down:
+            told.note(span.context)
 
     def _end(self, span: ReadableSpan, whose: Any) -> None:
         batch = self._batch

@@ -9,12 +9,15 @@ and 4.
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+
 from otel_langfuse import attributes as names
+from otel_langfuse import doubles
 from otel_langfuse.batch import Sending
 from otel_langfuse.config import Config
 from otel_langfuse.errors import ConfigError, Drop, DropReason
@@ -26,7 +29,12 @@ from . import exporter_for, missing_keys
 from ._base import LangfuseExporter
 
 _LOGGER: Final = logging.getLogger("otel_langfuse")
-_exporters: weakref.WeakSet[LangfuseTracesExporter] = weakref.WeakSet()
+
+_exporters: Final[weakref.WeakSet[LangfuseTracesExporter]] = weakref.WeakSet()
+_TAKEN: Final = (
+    "OTEL_TRACES_EXPORTER names langfuse, and a LangfuseSpanProcessor sends to the same project: of what both get, only the "
+    "processor sends; take langfuse out of OTEL_TRACES_EXPORTER"
+)
 
 
 class LangfuseTracesExporter(LangfuseExporter):
@@ -45,8 +53,8 @@ class LangfuseTracesExporter(LangfuseExporter):
         self._static: dict[str, str] = {}
         self._bound = sample.ALL
         self._keeps: Words | None = None
-        self._replaced_at: int | None = None  # nanoseconds since 1970
-        self.destination: tuple[str, str | None] | None = None
+        self._doubles: doubles.Doubles | None = None
+        self._has_said_so = False
         self._why = "LANGFUSE_TRACING_ENABLED is false"
         config = Config()
         try:
@@ -68,29 +76,33 @@ class LangfuseTracesExporter(LangfuseExporter):
         self._keeps = None if words.keeps_all else words
         static = ((names.ENVIRONMENT, config.environment), (names.RELEASE, config.release))
         self._static = {key: value for key, value in static if value is not None}
-        self.destination = config.base_url, config.public_key
+        if self._inner is not None and not self._why:
+            self._doubles = doubles.for_exporter(self._inner.project)
 
     def _made(self, config: Config) -> LangfuseExporter | None:
         return exporter_for(config)
 
-    def give_way(self) -> bool:
-        """From now on somebody else sends what ends: only what ended before is still sent. Returns whether that is news."""
-        if self._replaced_at is not None:
-            return False
-        self._replaced_at = time.time_ns()
-        return True
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """See ``LangfuseExporter.export``; what a processor of ours sends to the same project is left out, and counted so."""
+        told = self._doubles
+        mine = spans if told is None else [span for span in spans if span.context is None or not told.take(span.context)]
+        left_out = len(spans) - len(mine)
+        if left_out:
+            self._ledger.start(left_out)
+            self._ledger.drop(DropReason.FILTERED, left_out, "a LangfuseSpanProcessor sends them")
+            if not self._has_said_so:
+                self._has_said_so = True
+                _LOGGER.warning("otel-langfuse: %s", _TAKEN)
+        return super().export(mine) if mine or not left_out else SpanExportResult.SUCCESS
 
     def deliver(self, spans: Sequence[Span], sending: Sending[Any]) -> None:
         """Delivers by the exporter that the settings describe."""
         if self._inner is None:
             sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._why))
             return
-        mine = [span for span in spans if self._replaced_at is None or (span.end_time_unix_nano or 0) < self._replaced_at]
-        if len(mine) < len(spans):
-            sending.dropped(Drop(DropReason.FILTERED, len(spans) - len(mine), "a LangfuseSpanProcessor sends them"))
-        sampled = [span for span in mine if self._is_sampled(span)]
-        if len(sampled) < len(mine):
-            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(mine) - len(sampled)))
+        sampled = [span for span in spans if self._is_sampled(span)]
+        if len(sampled) < len(spans):
+            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(spans) - len(sampled)))
         keeps = self._keeps
         kept = sampled if keeps is None else [span for span in sampled if keeps(span.scope.name or "", span.attributes)]
         if len(kept) < len(sampled):
@@ -142,9 +154,3 @@ class LangfuseIngestionTracesExporter(LangfuseTracesExporter):
 def any_living() -> bool:
     """Whether OpenTelemetry's agent has made an exporter of ours."""
     return bool(_exporters)
-
-
-def replace(destination: tuple[str, str | None]) -> bool:
-    """Makes the exporters to a destination give way to a processor that sends there. Returns whether that is news to any."""
-    news = [exporter.give_way() for exporter in list(_exporters) if exporter.destination == destination]
-    return any(news)
