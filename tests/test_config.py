@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from otel_langfuse.config import Config, settings_table, sqlite_path
+from otel_langfuse.config import Config, sqlite_path
+from otel_langfuse.config.table import settings_table
 from otel_langfuse.errors import ConfigError
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from conftest import OtlpSink
 from otel_langfuse import DropReason
-from otel_langfuse.config import settings_table, wants_processor
+from otel_langfuse.config import wants_processor
+from otel_langfuse.config.table import settings_table
 from otel_langfuse.conventions import CONVENTIONS
 from otel_langfuse.store import Store
 

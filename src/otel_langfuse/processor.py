@@ -101,7 +101,7 @@ class LangfuseSpanProcessor(SpanProcessor):
     """Sends finished spans through an exporter, masked, sampled and filtered for this destination only.
 
     Every argument but ``exporter`` and those of ``FUNCTIONS`` may come from the environment instead; see
-    ``config.settings_table()``. What is given here wins. Where several processors share a TracerProvider, what any of them
+    ``config.table.settings_table()``. What is given here wins. Where several processors share a TracerProvider, what any of them
     is told is for its own destination alone; ``pipeline.route`` says which of them a span is meant for.
 
     Args:

@@ -8,21 +8,35 @@ made, never later.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
-from .errors import ConfigError
-from .model import MASK_PRESETS
+from otel_langfuse.errors import ConfigError
+
+from . import _checks
+from ._checks import checked_environment, sqlite_path, web_url
+
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "ENVIRONMENT_EXPECTED",
+    "MEDIA_SETTINGS",
+    "MIB",
+    "SPOOL_SETTINGS",
+    "Config",
+    "Setting",
+    "Variable",
+    "checked_environment",
+    "observes_io",
+    "otlp_variables",
+    "sqlite_path",
+    "wants_processor",
+    "web_url",
+]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 DEFAULT_BASE_URL: Final = "https://cloud.langfuse.com"
-_ENVIRONMENT: Final = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
-"""What Langfuse accepts as a tracing environment (api.md 2.6)."""
-
 ENVIRONMENT_EXPECTED: Final = "1 to 40 of a-z 0-9 - _, not starting with langfuse"
 
 SPOOL_SETTINGS: Final = ("spool_path", "spool_mode", "spool_after", "spool_max_bytes", "spool_max_age")
@@ -66,143 +80,6 @@ class Setting(NamedTuple):
     secret: bool
 
 
-# -- checks: text or value in, value out -------------------------------------------------------------------------------
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise ValueError
-    return value.strip()
-
-
-def _key(value: Any) -> str:
-    text = _text(value)
-    if not text.isascii() or " " in text:
-        raise ValueError
-    return text
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        number = int(value) if isinstance(value, str) else value
-        if type(number) is float and number.is_integer():
-            number = int(number)
-        if type(number) is not int or not low <= number <= high:
-            raise ValueError
-        return number
-
-    return check
-
-
-def _real(low: float, high: float) -> Callable[[Any], float]:
-    def check(value: Any) -> float:
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)
-        if not low <= number <= high:  # also for nan
-            raise ValueError
-        return number
-
-    return check
-
-
-def _truth(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = value.strip().lower()
-    if text in ("true", "1", "yes", "on"):
-        return True
-    if text in ("false", "0", "no", "off"):
-        return False
-    raise ValueError
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        text = str(value).strip().lower()
-        if text not in choices:
-            raise ValueError
-        return text
-
-    return check
-
-
-def _file(value: Any) -> str:
-    text = _text(os.fspath(value))
-    if text.endswith("/"):
-        raise ValueError
-    return text
-
-
-def _media(value: Any) -> str | None:
-    """``send``, ``keep``, ``cut`` or ``off`` (Langfuse's switch, false), a folder or a URL; None for Langfuse's switch, true."""
-    text = str(value).lower() if isinstance(value, bool) else _text(os.fspath(value)).replace(os.sep, "/")
-    word = text.lower()
-    if word in ("send", "keep", "cut", "off"):
-        return word
-    if "/" in text and not set(text).intersection("\"'<>@?|\\"):  # it stands in texts, JSON among them
-        return text.rstrip("/") or "/"
-    return None if _truth(text) else "off"
-
-
-def checked_environment(value: Any) -> str:
-    """The one rule for what may be an environment, at every door: settings, ``propagate_attributes``, baggage, trace updates.
-
-    Raises:
-        ValueError: Langfuse would not take it, or would store another one.
-    """
-    if not isinstance(value, str) or not _ENVIRONMENT.fullmatch(value):
-        raise ValueError
-    return value
-
-
-def _presets(value: Any) -> tuple[str, ...]:
-    names = tuple(name.strip().lower() for name in (value.split(",") if isinstance(value, str) else value))
-    if not set(names) <= set(MASK_PRESETS):
-        raise ValueError
-    return names
-
-
-def _filter(value: Any) -> tuple[str, ...]:
-    words = tuple(word.strip() for word in (value.split(",") if isinstance(value, str) else value))
-    if not words or not all(word.removeprefix("!") and word.isprintable() for word in words):
-        raise ValueError
-    return words
-
-
-def web_url(value: Any) -> str:
-    """Checks an http(s) URL without credentials, query or fragment, and returns it without a slash at its end.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    text = _text(value)
-    parts = urlsplit(text)
-    plain = not (parts.username or parts.password or "@" in parts.netloc or parts.query or parts.fragment)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not plain or " " in text:
-        raise ValueError
-    _ = parts.port  # raises for a port that is no port
-    return text.rstrip("/")
-
-
-def sqlite_path(base_url: str) -> str | None:
-    """The file that a ``sqlite:///...`` URL names, or None for every other URL.
-
-    As SQLAlchemy has it: three slashes before a path relative to the working directory, four before an absolute one.
-    """
-    prefix = "sqlite:///"
-    return base_url[len(prefix) :] if base_url.startswith(prefix) else None
-
-
-def _base_url(value: Any) -> str:
-    path = sqlite_path(_text(value))
-    if path is None:
-        return web_url(value)
-    if not path or path.endswith("/") or path == ":memory:":
-        raise ValueError
-    return _text(value)
-
-
 # -- the table ---------------------------------------------------------------------------------------------------------
 
 
@@ -226,12 +103,12 @@ class Config:
     """All settings, checked. Make it with ``Config.from_env``, or directly in tests.
 
     Seconds and bytes are in the names of the fields; arguments at the doors and ``from_env`` are named as in
-    ``settings_table()``.
+    ``table.settings_table()``.
     """
 
     public_key: str | None = _setting(
         None,
-        _key,
+        _checks.key,
         "ASCII text without spaces",
         "Public key of the Langfuse project.",
         "LANGFUSE_PUBLIC_KEY",
@@ -239,7 +116,7 @@ class Config:
     )
     secret_key: str | None = _setting(
         None,
-        _key,
+        _checks.key,
         "ASCII text without spaces",
         "Secret key of the Langfuse project. Never logged.",
         "LANGFUSE_SECRET_KEY",
@@ -248,7 +125,7 @@ class Config:
     )
     base_url: str = _setting(
         DEFAULT_BASE_URL,
-        _base_url,
+        _checks.destination,
         "http(s)://host[:port][/path] without credentials, sqlite:///relative.db or sqlite:////absolute.db",
         "Where observations go: a Langfuse server, or a local SQLite file.",
         "LANGFUSE_BASE_URL",
@@ -265,7 +142,7 @@ class Config:
     )
     release: str | None = _setting(
         None,
-        _text,
+        _checks.text,
         "text",
         "Release of the application; by default the commit that the platform or CI service names.",
         *_RELEASE_VARIABLES,
@@ -273,7 +150,7 @@ class Config:
     )
     mask: tuple[str, ...] = _setting(
         (),
-        _presets,
+        _checks.presets,
         "secrets, pii, content, several with commas; in code also functions and rules",
         "What is masked before anything leaves. What the variable names is masked whatever the code says.",
         "LANGFUSE_MASK",
@@ -281,7 +158,7 @@ class Config:
     )
     mask_secrets: bool = _setting(
         True,
-        _truth,
+        _checks.truth,
         "true or false",
         "Keys, tokens and passwords are masked although `mask` does not name `secrets`.",
         "LANGFUSE_MASK_SECRETS",
@@ -289,7 +166,7 @@ class Config:
     )
     mask_timeout_s: float = _setting(
         5.0,
-        _real(0.001, 3600.0),
+        _checks.real(0.001, 3600.0),
         "a number from 0.001 to 3600 (seconds)",
         "Longest time that a function in `mask` takes for one value, which is then sent as `<masked: mask failed>`.",
         "LANGFUSE_MASK_TIMEOUT",
@@ -298,7 +175,7 @@ class Config:
     )
     sample_rate: float = _setting(
         1.0,
-        _real(0.0, 1.0),
+        _checks.real(0.0, 1.0),
         "a number from 0 to 1",
         "Share of traces that are sent, chosen by trace id, so alike in every service with the same rate.",
         "LANGFUSE_SAMPLE_RATE",
@@ -306,7 +183,7 @@ class Config:
     )
     filter: tuple[str, ...] | None = _setting(
         None,
-        _filter,
+        _checks.filter_words,
         "llm, all, or globs of instrumentation scopes; several with commas; ! before one takes away",
         "Which spans are sent: by default `llm` (those of LLM applications, and Langfuse's own) to Langfuse, `all` elsewhere.",
         "LANGFUSE_FILTER",
@@ -314,7 +191,7 @@ class Config:
     )
     flush_at: int = _setting(
         512,
-        _whole(1, 100_000),
+        _checks.whole(1, 100_000),
         "a whole number from 1 to 100000",
         "Spans that make a batch; four times as many where eight batches wait.",
         "LANGFUSE_FLUSH_AT",
@@ -324,7 +201,7 @@ class Config:
     )
     flush_interval_s: float = _setting(
         5.0,
-        _real(0.0, 3600.0),
+        _checks.real(0.0, 3600.0),
         "a number from 0 to 3600 (seconds)",
         "Longest time that a span waits for its batch to fill.",
         "LANGFUSE_FLUSH_INTERVAL",
@@ -334,7 +211,7 @@ class Config:
     )
     max_queue_spans: int = _setting(
         50_000,
-        _whole(1, 10_000_000),
+        _checks.whole(1, 10_000_000),
         "a whole number from 1 to 10000000",
         "Spans that wait or are being sent, at most.",
         "LANGFUSE_MAX_QUEUE_SPANS",
@@ -344,7 +221,7 @@ class Config:
     )
     max_queue_bytes: int = _setting(
         64 * MIB,
-        _whole(KIB, 1 << 40),
+        _checks.whole(KIB, 1 << 40),
         "a whole number from 1024 to 1 TiB (bytes)",
         "The same bound in bytes (an estimate of what the spans hold).",
         "LANGFUSE_MAX_QUEUE_BYTES",
@@ -353,7 +230,7 @@ class Config:
     )
     queue_policy: str = _setting(
         "drop_newest",
-        _one_of("drop_newest", "drop_oldest", "wait"),
+        _checks.one_of("drop_newest", "drop_oldest", "wait"),
         "drop_newest, drop_oldest or wait",
         "What happens at these bounds: the new span or the oldest ones are dropped and counted, or the thread that ends the "
         "span waits for room.",
@@ -362,7 +239,7 @@ class Config:
     )
     max_wait_ms: float = _setting(
         100.0,
-        _real(0.0, 60_000.0),
+        _checks.real(0.0, 60_000.0),
         "a number from 0 to 60000 (milliseconds)",
         "Longest time that `wait` makes a thread wait; then the span is dropped and counted.",
         "LANGFUSE_MAX_WAIT_MS",
@@ -371,7 +248,7 @@ class Config:
     )
     threads: int = _setting(
         1,
-        _whole(1, 32),
+        _checks.whole(1, 32),
         "a whole number from 1 to 32",
         "Requests that are on their way at the same time, at most; with more than one, spans may arrive in another order.",
         "LANGFUSE_THREADS",
@@ -379,7 +256,7 @@ class Config:
     )
     timeout_s: float = _setting(
         5.0,
-        _real(0.001, 3600.0),
+        _checks.real(0.001, 3600.0),
         "a number from 0.001 to 3600 (seconds)",
         "Longest time that one request takes, from connecting to the last byte of the answer.",
         "LANGFUSE_TIMEOUT",
@@ -389,7 +266,7 @@ class Config:
     )
     max_request_bytes: int = _setting(
         4 * MIB,
-        _whole(KIB, 1 << 30),
+        _checks.whole(KIB, 1 << 30),
         "a whole number from 1024 to 1 GiB (bytes)",
         "Size of one request before compression, at most; larger batches are split.",
         "LANGFUSE_MAX_REQUEST_BYTES",
@@ -398,7 +275,7 @@ class Config:
     )
     compression: str = _setting(
         "gzip",
-        _one_of("gzip", "none"),
+        _checks.one_of("gzip", "none"),
         "gzip or none",
         "Compression of OTLP requests.",
         "LANGFUSE_OTEL_COMPRESSION",
@@ -406,7 +283,7 @@ class Config:
     )
     certificate_file: str | None = _setting(
         None,
-        _file,
+        _checks.file,
         "the path of a PEM file",
         "Certificates of the authorities that are trusted instead of the system's.",
         "LANGFUSE_CERTIFICATE",
@@ -414,7 +291,7 @@ class Config:
     )
     client_certificate_file: str | None = _setting(
         None,
-        _file,
+        _checks.file,
         "the path of a PEM file",
         "Certificate that we show to the server (mTLS).",
         "LANGFUSE_CLIENT_CERTIFICATE",
@@ -422,7 +299,7 @@ class Config:
     )
     client_key_file: str | None = _setting(
         None,
-        _file,
+        _checks.file,
         "the path of a PEM file",
         "Private key of that certificate, without a passphrase, where it is not in the same file.",
         "LANGFUSE_CLIENT_KEY",
@@ -430,7 +307,7 @@ class Config:
     )
     flush_on_exit: bool = _setting(
         True,
-        _truth,
+        _checks.truth,
         "true or false",
         "What is queued is delivered also when SIGTERM or `os._exit` ends the process; false: only at the interpreter's own end.",
         "LANGFUSE_FLUSH_ON_EXIT",
@@ -438,7 +315,7 @@ class Config:
     )
     spool_path: str | None = _setting(
         None,
-        _file,
+        _checks.file,
         "the path of a file in a directory that exists",
         "File that keeps what cannot be sent until it can, by this process or a later one.",
         "LANGFUSE_SPOOL_PATH",
@@ -446,7 +323,7 @@ class Config:
     )
     spool_mode: str = _setting(
         "outage",
-        _one_of("outage", "always"),
+        _checks.one_of("outage", "always"),
         "outage or always",
         "always: every batch is in the file before it is sent, so that no kill loses it.",
         "LANGFUSE_SPOOL_MODE",
@@ -454,7 +331,7 @@ class Config:
     )
     spool_after_s: float = _setting(
         30.0,
-        _real(0.0, 3600.0),
+        _checks.real(0.0, 3600.0),
         "a number from 0 to 3600 (seconds)",
         "Time for which the destination takes nothing before spans go to the file; sooner when the queue is half full.",
         "LANGFUSE_SPOOL_AFTER",
@@ -463,7 +340,7 @@ class Config:
     )
     spool_max_bytes: int = _setting(
         512 * MIB,
-        _whole(MIB, 1 << 40),
+        _checks.whole(MIB, 1 << 40),
         "a whole number from 1 MiB to 1 TiB (bytes)",
         "Size of what the file holds, at most; the oldest is dropped and counted.",
         "LANGFUSE_SPOOL_MAX_BYTES",
@@ -472,7 +349,7 @@ class Config:
     )
     spool_max_age_s: float = _setting(
         7 * 24 * 3600.0,
-        _real(1.0, 366 * 24 * 3600.0),
+        _checks.real(1.0, 366 * 24 * 3600.0),
         "a number from 1 to 31622400 (seconds)",
         "Age at which what is in the file is dropped and counted.",
         "LANGFUSE_SPOOL_MAX_AGE",
@@ -481,7 +358,7 @@ class Config:
     )
     max_retries: int = _setting(
         3,
-        _whole(0, 100),
+        _checks.whole(0, 100),
         "a whole number from 0 to 100",
         "How often a call that somebody waits for (auth_check, prompts, datasets) is tried again. What is queued is tried again "
         "as long as the queue holds it.",
@@ -490,7 +367,7 @@ class Config:
     )
     debug: bool = _setting(
         False,
-        _truth,
+        _checks.truth,
         "true or false",
         "true: `Langfuse()` shows this package's log lines from DEBUG on, and a score that Langfuse would not take raises "
         "ScoreError instead of a warning.",
@@ -499,7 +376,7 @@ class Config:
     )
     media: str | None = _setting(
         None,
-        _media,
+        _checks.media_way,
         "send, keep, cut, false, or a folder or URL (with a slash) to write to",
         "Images, sounds and documents in inputs, outputs and metadata: sent as Langfuse media (default towards Langfuse), kept "
         "in the text (default elsewhere), cut (`false`: towards Langfuse), or written beside.",
@@ -509,7 +386,7 @@ class Config:
     )
     media_threads: int = _setting(
         2,
-        _whole(1, 32),
+        _checks.whole(1, 32),
         "a whole number from 1 to 32",
         "Media that are sent at the same time, at most.",
         "LANGFUSE_MEDIA_UPLOAD_THREAD_COUNT",
@@ -517,7 +394,7 @@ class Config:
     )
     media_wait_s: float = _setting(
         15.0,
-        _real(0.0, 3600.0),
+        _checks.real(0.0, 3600.0),
         "a number from 0 to 3600 (seconds)",
         "Longest time that spans wait for their media; what was not taken by then is a marker in the span.",
         "LANGFUSE_MEDIA_WAIT",
@@ -526,7 +403,7 @@ class Config:
     )
     max_media_bytes: int = _setting(
         50 * MIB,
-        _whole(1, 1_000_000_000),
+        _checks.whole(1, 1_000_000_000),
         "a whole number from 1 to 1000000000 (bytes)",
         "Size of one of them, at most, and less than `max_queue_bytes`, which bounds those that wait; a larger one is a marker.",
         "LANGFUSE_MAX_MEDIA_BYTES",
@@ -535,7 +412,7 @@ class Config:
     )
     trust_baggage: bool = _setting(
         False,
-        _truth,
+        _checks.truth,
         "true or false",
         "true: user, session, tags and the like are also taken from incoming baggage, so from whoever calls; only where a "
         "gateway strips it.",
@@ -544,7 +421,7 @@ class Config:
     )
     enabled: bool = _setting(
         True,
-        _truth,
+        _checks.truth,
         "true or false",
         "false: nothing is recorded, sent or counted.",
         "LANGFUSE_TRACING_ENABLED",
@@ -604,7 +481,7 @@ def wants_processor(environ: Mapping[str, str] = os.environ) -> bool:
     """
     text = environ.get("OTEL_LANGFUSE_PROCESSOR", "").strip() or "false"
     try:
-        return _truth(text)
+        return _checks.truth(text)
     except ValueError:
         raise ConfigError(f"OTEL_LANGFUSE_PROCESSOR={text[:100]!r}: expected true or false") from None
 
@@ -631,40 +508,3 @@ def _checked(setting: Setting, name: str, value: Any, factor: float) -> Any:
         shown = "***" if hidden else repr(value)[:100]
         expected = setting.expected if factor == 1.0 else f"{setting.expected.partition(' (')[0]}, times {1 / factor:g}"
         raise ConfigError(f"{name}={shown}: expected {expected}") from None
-
-
-# -- what the README shows ---------------------------------------------------------------------------------------------
-
-
-def _default_text(setting: Setting, default: Any) -> str:
-    if default is None or default == ():
-        return ""
-    if setting.unit == "bytes" and default % MIB == 0:
-        return f"{default // MIB} MiB"
-    if isinstance(default, bool):
-        return str(default).lower()
-    if setting.unit == "s" and default >= 24 * 3600:
-        return f"{default / (24 * 3600):g} days"
-    number = f"{default:,}" if isinstance(default, int) else f"{default:g}" if isinstance(default, float) else f"`{default}`"
-    return f"{number} {setting.unit}".strip()
-
-
-def _variables_text(setting: Setting) -> str:
-    names = [f"`{v.name}`" + (" (ms)" if v.factor == 0.001 else "") for v in setting.variables]
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more of CI services" if len(names) > 2 else "")
-
-
-def settings_table() -> str:
-    """The table of settings as Markdown, one row for each; the README contains it and a test compares."""
-    lines = ["| Argument | Environment variable | Default | Expected | |", "|---|---|---|---|---|"]
-    for item in fields(Config):
-        setting = _of(item)
-        cells = (
-            f"`{setting.argument}`",
-            _variables_text(setting),
-            _default_text(setting, item.default),
-            setting.expected,
-            setting.doc,
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
