@@ -15,8 +15,8 @@ from .encode import otlp
 from .encode.cut import cut_to
 from .errors import Drop, DropReason
 from .model import Observation, Request, Span
-from .pipeline.mask import Masked, Masking
-from .pipeline.media import Lifting, lift, may_hold_media
+from .pipeline.mask import FAILED, Masking
+from .pipeline.media import KEEP, Lifting, lift, may_hold_media
 from .spans import from_otlp
 
 MIN_CUT_BYTES: Final = 16 * 1024
@@ -86,9 +86,10 @@ def quick(target: Target, mask: Masking | None, lifting: Lifting | None) -> otlp
     is_otlp = target.endpoint == "otlp"
     writes = is_otlp and target.protocol != "http/json" and target.dialect is None
     corrections: Any = import_module(".encode.dialect", __package__) if is_otlp and target.corrections else None
+    looks_for_media = lifting is not None or mask is not None
 
     def may_change(data: bytes) -> bool:
-        return (texts is not None and texts.may_change(data)) or (lifting is not None and may_hold_media(data))
+        return (texts is not None and texts.may_change(data)) or (looks_for_media and may_hold_media(data))
 
     def may_change_around(span: Span) -> bool:
         is_masked = texts is not None and texts.may_change_around(span)
@@ -106,7 +107,7 @@ def ready(spans: Sequence[Span], mask: Masking | None, lifting: Lifting | None =
 
     Args:
         spans: of one batch.
-        mask: as ``pipeline.mask.masking`` returns it; None: nothing is masked.
+        mask: as ``pipeline.mask.masking`` returns it; None: nothing is masked. It masks the texts, and then media that are text.
         lifting: how media leave, or None: within the texts, where they are. What the mask removed is not there any more.
         way: ``quick`` of the same mask and lifting; then ``Ready.written`` is for ``requests`` to the same target.
     """
@@ -119,8 +120,19 @@ def ready(spans: Sequence[Span], mask: Masking | None, lifting: Lifting | None =
             for place, span in zip(places, rest.spans, strict=True):
                 made[place] = span
             return rest._replace(spans=made, written=written)
-    masked = Masked(list(spans), 0, "") if mask is None else mask.spans(spans)
-    return Ready(masked.spans if lifting is None else lift(masked.spans, lifting), masked.failures, masked.detail)
+    if mask is None:
+        return Ready(list(spans) if lifting is None else lift(spans, lifting), 0, "")
+    masked = mask.spans(spans)
+    failures = masked.failures
+
+    def clean(text: str) -> str:
+        nonlocal failures
+        new, failed = mask.value(text, "media")
+        failures += failed
+        return new if isinstance(new, str) else FAILED
+
+    made = lift(masked.spans, (lifting or KEEP)._replace(clean=clean))
+    return Ready(made, failures, masked.detail or ("mask failed in media" if failures else ""))
 
 
 def observations(spans: Sequence[Span]) -> tuple[list[Observation], list[Drop]]:

@@ -1,5 +1,7 @@
 """Lifts images, sounds and documents out of a span's texts, after the mask, with a reference in their place. Pure.
 
+Documents that are text are masked before (``_content``), also where media are kept where they are.
+
 Looked through are the attributes of spans and of span events, at any depth: data URIs in any text, the providers' shapes in JSON
 (``_shapes``), and bare bytes. What is no valid base64 stays as it is.
 """
@@ -23,10 +25,11 @@ from otel_langfuse.media import (
 )
 from otel_langfuse.model import Attributes, Media, Span, SpanEvent
 
+from ._content import Clean, as_base64, cleaned
 from ._shapes import LIST, media_in, part_of
 from ._text import MIN_TEXT, may_hold_media, replaced
 
-__all__ = ["Lifting", "lift", "load_fields", "marker", "may_hold_media", "settled"]
+__all__ = ["KEEP", "Lifting", "lift", "load_fields", "marker", "may_hold_media", "settled"]
 
 _MAX_DEPTH: Final = 64
 _MIN_BARE_BYTES: Final = 256
@@ -40,12 +43,17 @@ class Lifting(NamedTuple):
 
     ``send``: as Langfuse media, with a reference. ``cut``: not at all, with a marker that names content type, size and hash.
     ``write``: to ``folder``, with a marker that names the file. ``max_bytes``: what is larger is neither sent nor written, and
-    the marker says so.
+    the marker says so. ``keep``: within the texts, where they are. ``clean`` masks media that are text; None: nothing is masked.
     """
 
-    way: Literal["send", "cut", "write"]
+    way: Literal["send", "cut", "write", "keep"]
     max_bytes: int
     folder: str = ""
+    clean: Clean | None = None
+
+
+KEEP: Final = Lifting("keep", 1 << 62)
+"""For a mask alone: see ``Lifting.clean``."""
 
 
 def load_fields() -> None:
@@ -135,7 +143,7 @@ class _Work:
 
     def _value(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
-            return replaced(value, self._take) if len(value) >= MIN_TEXT else value
+            return replaced(value, self._take, self._in_uri) if len(value) >= MIN_TEXT else value
         if isinstance(value, bytes):
             return self._bare(value)
         if depth >= _MAX_DEPTH:
@@ -170,10 +178,12 @@ class _Work:
                     return new
         return self._value(value, depth)
 
-    def _payload(self, content_type: str, payload: Any) -> str | None:
-        if isinstance(payload, bytes):
-            return self._placed(content_type, payload, "bytes")
-        return self._take(content_type, payload)
+    def _payload(self, content_type: str, payload: Any) -> Any:
+        if not isinstance(payload, bytes):
+            return self._take(content_type, payload)
+        if self._lifting.way == "keep":
+            return self._cleaned(content_type, payload)
+        return self._placed(content_type, self._cleaned(content_type, payload), "bytes")
 
     def _bare(self, value: bytes) -> Any:
         content_type = sniffed_type(value[:16])
@@ -181,7 +191,15 @@ class _Work:
             if len(value) < _MIN_BARE_BYTES or _is_text(value):
                 return value
             content_type = OTHER_TYPE
-        return self._placed(content_type, value, "bytes")
+        return self._payload(content_type, value)
+
+    def _in_uri(self, content_type: str, payload: str) -> str | None:
+        """What stands for a whole data URI."""
+        new = self._take(content_type, payload)
+        return new if new is None or self._lifting.way != "keep" else f"data:{content_type};base64,{new}"
+
+    def _cleaned(self, content_type: str, content: bytes) -> bytes:
+        return content if self._lifting.clean is None else cleaned(content, content_type, self._lifting.clean)
 
     def _take(self, content_type: str, payload: str) -> str | None:
         """What stands in a text for base64; None where it is none, and stays."""
@@ -189,7 +207,12 @@ class _Work:
         if size > self._lifting.max_bytes:
             return self._too_large(content_type, size)
         content = decoded(payload)
-        return self._placed(content_type, content, "base64_data_uri") if content else None
+        if not content:
+            return None
+        new = self._cleaned(content_type, content)
+        if self._lifting.way == "keep":
+            return None if new is content else as_base64(new)
+        return self._placed(content_type, new, "base64_data_uri")
 
     def _placed(self, content_type: str, content: bytes, source: str) -> str:
         accepted = accepted_type(content_type)

@@ -33,15 +33,16 @@ _TOKEN: Final = re.compile(rf'"[A-Za-z0-9+/_\\-]{{{MIN_PAYLOAD}}}', re.ASCII)
 _WHOLE_TOKEN: Final = re.compile(rf'(?<=")[A-Za-z0-9+/_\\-]{{{MIN_PAYLOAD - 2},}}(?:={{1,2}}[\\rn]{{0,16}})?(?=")', re.ASCII)
 
 
-def replaced(text: str, take: Take) -> str:
+def replaced(text: str, take: Take, of_uri: Take | None = None) -> str:
     """The text with its media replaced; the same object where there is none.
 
     Args:
         text: any text. One without media costs one search for a substring, and where it is JSON a second one.
         take: called for everything that looks like media, in no certain order.
+        of_uri: the same for data URIs, all of which it replaces, if they are to be taken otherwise.
     """
     if ";" in text and _MARK in text:  # the one sign alone is looked for at ten times the speed
-        text = _without_data_uris(text, take)
+        text = _without_data_uris(text, of_uri or take)
     return _without_shapes(text, take) if may_hold_shapes(text) else text
 
 
