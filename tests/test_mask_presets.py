@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mask_examples import PII, SECRETS, Examples
 from otel_langfuse.model import Resource, Scope, Span, SpanEvent, SpanLink
 from otel_langfuse.pipeline.mask import Masking, _scan, masking
+from otel_langfuse.pipeline.mask._escapes import without_escapes
 from otel_langfuse.pipeline.mask._pii import NAMES
 from otel_langfuse.pipeline.mask._scan import TOO_MUCH
 from otel_langfuse.pipeline.mask._secrets import ROWS, names_a_secret
@@ -126,8 +127,8 @@ def everywhere(secret: str) -> Span:
         },
         events=(SpanEvent(secret, 1, {"exception.message": secret, "exception.stacktrace": f"line\n{secret}\n"}),),
         links=(SpanLink("a" * 32, "b" * 16, f"v={secret}", {"link": secret}),),
-        resource=Resource({"resource": secret}),
-        scope=Scope(f"scope {secret}", f"1 {secret}", {"scope": secret}),
+        resource=Resource({"resource": secret}, f"https://example.com/{secret}"),
+        scope=Scope(f"scope {secret}", f"1 {secret}", {"scope": secret}, f"https://example.com/{secret}"),
     )
 
 
@@ -178,6 +179,58 @@ def test_a_value_that_is_what_a_secret_is_called_makes_no_key_harmless() -> None
 def test_an_attributes_key_that_says_nothing_leaves_its_value(key: str) -> None:
     plain = span(attributes={key: "hunter2"})
     assert OF["secrets"].spans([plain]).spans[0] is plain
+
+
+# -- escapes -----------------------------------------------------------------------------------------------------------------
+
+SECRET = "sk-" + "lf-0123456789abcdef0123"
+
+
+def escaped(text: str, depth: int = 1) -> str:
+    return "".join("\\" * depth + f"u{ord(sign):04x}" for sign in text)
+
+
+@pytest.mark.parametrize(
+    ("preset", "text", "gone"),
+    [
+        ("secrets", f'{{"a": "{escaped("s")}{SECRET[1:]}"}}', SECRET),
+        ("secrets", f'{{"a": "{escaped(SECRET)}"}}', SECRET),
+        ("secrets", json.dumps({"a": f'{{"b": "{escaped(SECRET)}"}}'}), SECRET),
+        ("secrets", f'{{"{escaped("password")}": "hunter2"}}', "hunter2"),
+        ("secrets", f'{{"a": "password{escaped("=")}hunter2"}}', "hunter2"),
+        ("secrets", "https://example.com/?next=https%3A%2F%2Fada%3Ahunter2%40db.example", "hunter2"),
+        ("pii", "https://example.com/?email=ada%40example.com&x=1", "ada"),
+        ("pii", "tel=%2B493012345678", "12345"),
+        ("pii", f'[{{"to": "ada{escaped("@")}example.com"}}]', "ada"),
+    ],
+)
+def test_an_escape_hides_nothing(preset: str, text: str, gone: str) -> None:
+    for one in (text, f"{text} and {gone}"):
+        new = text_of(preset, one)
+        assert "<masked: " in new
+        assert gone not in without_escapes(new.removesuffix(f" and {gone}"))  # type: ignore[operator]
+        assert escaped(gone)[12:] not in new
+        assert not is_json(one) or is_json(new)
+    together = OF[preset].spans([span(attributes={"a": text, "b": "plain"})]).spans[0].attributes
+    assert together == {"a": text_of(preset, text), "b": "plain"}
+
+
+@pytest.mark.parametrize(
+    "text", [r'{"html": "\u003cb\u003e 100 \u0026 more"}', "https://example.com/a%2Fb?c=%3D&d=%40", r"C:\u0040", "100%"]
+)
+def test_escapes_of_nothing_stay_escapes(text: str) -> None:
+    for preset in OF:
+        assert text_of(preset, text) == text
+
+
+def test_a_text_with_more_kinds_of_escapes_than_anybody_writes_goes_as_a_whole() -> None:
+    kinds = [
+        f"{slashes}u00{code:02{case}}"
+        for slashes in ("\\", "\\" * 2, "\\" * 3, "\\" * 4)
+        for code in range(0x3A, 0x7F)
+        for case in "xX"
+    ]
+    assert text_of("secrets", " ".join(kinds)) == TOO_MUCH
 
 
 # -- time --------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -501,3 +502,73 @@ def test_base64_is_read_in_both_alphabets_with_and_without_padding(content: byte
 @pytest.mark.parametrize("text", ["A", "AA*A", "ÄÄÄÄ", "AAAAA", "=AAA", "AA=A"])
 def test_what_is_no_base64_is_refused(text: str) -> None:
     assert decoded(text) is None
+
+
+# -- media that are text -----------------------------------------------------------------------------------------------------
+
+KEY = "sk-" + "lf-0123456789abcdef0123"
+DOCUMENTS: dict[str, tuple[str, bytes]] = {
+    "text/plain": ("text/plain", f"my key is {KEY}, dear".encode()),
+    "UTF-16": ("text/plain", f"my key is {KEY}".encode("utf-16")),
+    "latin-1": ("text/csv", f"name,key\nJos\xe9,{KEY}\n".encode("latin-1")),
+    "JSON": ("application/json", json.dumps({"password": KEY}).encode()),
+    "XML": ("application/atom+xml", f"<a><b>{KEY}</b></a>".encode()),
+    "YAML": ("application/x-yaml", f"key: {KEY}".encode()),
+    "text that nobody calls so": ("application/octet-stream", f"KEY={KEY}".encode()),
+}
+WAYS = {"send": SEND, "cut": Lifting("cut", 1 << 20), "write": Lifting("write", 1 << 20, "folder"), "keep": None}
+
+
+def everything_in(found: Span) -> bytes:
+    """All texts of a span, and its media, with all base64 decoded."""
+    text = repr(found.attributes)
+    given = [value.get("content", b"") for value in found.attributes.values() if isinstance(value, dict)]
+    bare = [one for one in given if isinstance(one, bytes)]
+    decoded_parts = [decoded(run) or b"" for run in re.findall(r"[A-Za-z0-9+/=_-]{24,}", text)]
+    return b"\n".join((text.encode(), *decoded_parts, *bare, *(one.content for one in found.media))).replace(b"\0", b"")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_that_are_text_are_masked(name: str, way: str) -> None:
+    content_type, content = DOCUMENTS[name]
+    parts = {
+        "uri": f"see data:{content_type};base64,{b64(content)} there",
+        "json": json.dumps([{"type": "file", "file": {"file_data": f"data:{content_type};base64,{b64(content)}"}}]),
+        "blob": json.dumps([{"parts": [{"type": "blob", "mime_type": content_type, "content": b64(content)}]}]),
+        "mapping": {"inline_data": {"mime_type": content_type, "data": b64(content)}},
+        "bytes": {"type": "blob", "mime_type": content_type, "content": content},
+    }
+    for key, value in parts.items():
+        before = span({f"langfuse.observation.input.{key}": value})
+        assert KEY.encode() in everything_in(before)
+        for mask in (masking(), masking(lambda data: data.replace(KEY, "") if isinstance(data, str) else data, secrets=False)):
+            after = ready([before], mask, WAYS[way])
+            assert KEY.encode() not in everything_in(after.spans[0]), key
+            assert after.failures == 0
+            if way == "keep" and isinstance(value, str):
+                (text,) = after.spans[0].attributes.values()
+                assert text.partition(b64(content)[:4])[0] == value.partition(b64(content)[:4])[0], "what stands around it stays"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_text_stays_and_a_document_without_a_secret_does_too(way: str) -> None:
+    uris = [
+        f"data:{kind};base64,{b64(one)}"
+        for kind, one in (("image/png", PNG), ("application/pdf", PDF), ("text/plain", b"hello " * 9))
+    ]
+    before = span({"input.value": json.dumps(uris)})
+    lifting = WAYS[way]
+    assert ready([before], masking("pii"), lifting).spans == ([before] if lifting is None else lift([before], lifting))
+
+
+def test_a_mask_that_fails_in_a_document_leaves_nothing_of_it() -> None:
+    def fails_in_documents(data: Any) -> Any:
+        return 1 / 0 if isinstance(data, str) and "data:" not in data else data
+
+    before = span({"input.value": f"data:text/plain;base64,{b64(b'my secret text of the document')}"})
+    for lifting in (SEND, None):
+        after = ready([before], masking(fails_in_documents, secrets=False), lifting)
+        assert b"secret" not in everything_in(after.spans[0])
+        assert b"<masked: mask failed>" in everything_in(after.spans[0])
+        assert (after.failures, after.detail) != (0, "")

@@ -11,10 +11,11 @@ most likely a secret, so that little else is tried here. Where even that is too 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
+from otel_langfuse.pipeline.mask._escapes import may_hold_escapes, without_escapes
 from otel_langfuse.pipeline.mask._rows import Found, Row, Sweep
 
 MAX_WIDTH: Final = 5
@@ -108,6 +109,10 @@ class Scanner:
     def changed(self, texts: Sequence[str]) -> dict[str, str]:
         """Those of the texts that hold something, and what is to stand for them: ``<masked: name>`` at each place."""
         data = "\0".join(texts).encode("utf-8", "surrogatepass")
+        changed = self._found(data, texts)
+        return {**changed, **self._behind_escapes(texts, changed)} if may_hold_escapes(data) else changed
+
+    def _found(self, data: bytes, texts: Sequence[str]) -> dict[str, str]:
         try:
             places = self._places(data)
         except _TooMuchError:
@@ -122,14 +127,33 @@ class Scanner:
         return _differing(texts, _with(data, places).split(_JOINT), before)
 
     def _each(self, texts: Sequence[str]) -> dict[str, str]:
-        return {old: new for text in texts for old, new in self.changed((text,)).items()}
+        return {old: new for text in texts for old, new in self._found(text.encode("utf-8", "surrogatepass"), (text,)).items()}
+
+    def _behind_escapes(self, texts: Sequence[str], changed: Mapping[str, str]) -> dict[str, str]:
+        """Those of the texts that hold something when their escapes are read, which then stay read."""
+        more: dict[str, str] = {}
+        for text in texts:
+            left = changed.get(text, text)
+            plain = without_escapes(left)
+            if plain is None:
+                more[text] = TOO_MUCH
+            elif plain != left:
+                found = self._found(plain.encode("utf-8", "surrogatepass"), (plain,))
+                if found:
+                    more[text] = found[plain]
+        return more
 
     def finds(self, data: bytes) -> bool:
         """Whether there is anything in texts that are joined by NUL, as UTF-8."""
         try:
-            return bool(self._places(data))
+            return bool(self._places(data)) or (may_hold_escapes(data) and self._finds_behind_escapes(data))
         except _TooMuchError:
             return True
+
+    def _finds_behind_escapes(self, data: bytes) -> bool:
+        text = data.decode("utf-8", "surrogatepass")
+        plain = without_escapes(text)
+        return plain is None or (plain != text and bool(self._places(plain.encode("utf-8", "surrogatepass"))))
 
     def _places(self, data: bytes) -> list[tuple[int, int, str]]:
         places = _Places(len(data))

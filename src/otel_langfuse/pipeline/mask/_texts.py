@@ -22,7 +22,7 @@ _MAX_KEY: Final = 200
 _MAX_KNOWN: Final = 5_000
 _LISTS: Final = frozenset({tuple, list})
 NAMED: Final = "<masked: named secret>"
-_FIELDS: Final = ("name", "version", "status_message", "trace_state")
+_FIELDS: Final = ("name", "version", "schema_url", "status_message", "trace_state")
 
 
 class Texts:
@@ -115,7 +115,7 @@ class Texts:
         for part in parts.values():
             texts: list[str] = []
             is_plain = self._attributes(part.attributes, texts, texts)
-            texts += filter(None, (getattr(part, name, None) for name in ("name", "version")))
+            texts += filter(None, (getattr(part, name, None) for name in ("name", "version", "schema_url")))
             changed = self._changed(texts, [], failed)
             if changed or not is_plain:
                 new = _Rewrite(changed, self._names, {}, failed).part(part)
