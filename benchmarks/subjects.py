@@ -103,25 +103,22 @@ def ours(url: str) -> Subject:
 
 
 def ours_w1(count: int) -> None:
-    from otel_langfuse import propagate_attributes
+    from otel_langfuse import propagate_attributes, start_as_current_observation
 
+    start: Any = start_as_current_observation
     for chat in _chats(count):
-        with propagate_attributes(user_id=chat.user, session_id=chat.session, tags=TAGS), _observation(chat, 0) as root:
+        with propagate_attributes(user_id=chat.user, session_id=chat.session, tags=TAGS), _observation(start, chat, 0) as root:
             _answer(root, chat, 0)
             for step in range(1, len(STEPS)):
-                with _observation(chat, step) as span:
+                with _observation(start, chat, step) as span:
                     _answer(span, chat, step)
 
 
-def _observation(chat: Chat, step: int) -> Any:
-    from otel_langfuse import start_as_current_observation
-
+def _observation(start: Any, chat: Chat, step: int) -> Any:
     name, kind = STEPS[step]
     if kind == "generation":
-        return start_as_current_observation(
-            name=name, as_type=kind, input=messages_of(chat, step), model="gpt-4o-mini", model_parameters=PARAMETERS
-        )
-    return start_as_current_observation(name=name, as_type=kind, input=messages_of(chat, step))
+        return start(name=name, as_type=kind, input=messages_of(chat, step), model="gpt-4o-mini", model_parameters=PARAMETERS)
+    return start(name=name, as_type=kind, input=messages_of(chat, step))
 
 
 def _answer(span: Any, chat: Chat, step: int) -> None:

@@ -30,6 +30,8 @@ NOT_OURS_TO_TELL = {
 PRIVATE_SLOTS = {
     "_RUNTIME_CONTEXT": "opentelemetry.context: the public detach() logs an error where a generator is closed in another task; "
     "without it, that one is called",
+    "_current_context": "its runtime's ContextVar: one call instead of three to read, attach or detach; without it, or where the "
+    "runtime is another one, the runtime is asked",
     "_SUPPRESS_INSTRUMENTATION_KEY": "opentelemetry.context: by it instrumentations agree to look away; without it, its "
     "older name alone is set",
     "_SUPPRESS_HTTP_INSTRUMENTATION_KEY": "opentelemetry.context: as above, for HTTP clients",

@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
 
 from otel_langfuse import ConfigError, LangfuseIngestionExporter, LangfuseOTLPExporter, LangfuseSpanProcessor, batch, retry
-from otel_langfuse.ended import attributes_of, size_bytes
+from otel_langfuse.ended import held_bytes
 from otel_langfuse.pipeline import sample
 from otel_langfuse.store import Store
 from servers import Server, hang, multi_status, provider_with, sdk_spans, status, when
@@ -395,7 +395,7 @@ def test_spans_count_with_what_they_hold_so_that_memory_is_bounded() -> None:
 )
 def test_the_estimate_of_a_spans_bytes(attributes: dict[str, Any], least: int) -> None:
     (span,) = sdk_spans(["s"], **attributes)
-    assert least + 512 <= size_bytes(span, attributes_of(span)) <= least * 1.1 + 2000
+    assert least + 512 <= held_bytes(span) <= least * 1.1 + 2000
 
 
 def test_a_span_that_cannot_be_read_is_counted_and_raises_nothing() -> None:

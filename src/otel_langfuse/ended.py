@@ -58,31 +58,27 @@ def copied(attributes: Any) -> Mapping[str, Any]:
 
 
 def held_bytes(item: Any) -> int:
-    """An estimate of the memory that a queued span holds. Never raises: what cannot be read, the worker will not read either."""
-    try:
-        return size_bytes(item[0], item[1]) if type(item) is tuple else size_bytes(item, attributes_of(item))
-    except Exception:  # noqa: BLE001 - of a foreign span
-        return SPAN_BYTES
-
-
-def size_bytes(span: Any, attributes: Mapping[str, Any]) -> int:
-    """An estimate: a span's texts, and something for everything else.
+    """An estimate of the memory that a queued span holds: its texts, and something for everything else. Never raises.
 
     It runs for every span, on the application's thread, so the usual values are measured without a call of our own.
     """
-    size = SPAN_BYTES + 40 * len(attributes)
-    for value in attributes.values():
-        if type(value) is str:
-            size += value.__sizeof__()  # what sys.getsizeof says of a text, in a third of the time
-        elif type(value) is tuple:  # what the SDK makes of every list
-            for item in value:
-                size += item.__sizeof__() if type(item) is str else _held_by(item)
-        elif type(value) not in _SMALL:
-            size += _held_by(value)
-    # Asking the SDK's list whether it is empty costs a sixth of the copy of it that ``events`` makes.
-    if getattr(span, "_events", True):
-        for event in span.events:
-            size += SPAN_BYTES + _held_by(event.attributes or {})
+    try:
+        span, attributes = (item[0], item[1]) if type(item) is tuple else (item, attributes_of(item))
+        size = SPAN_BYTES + 40 * len(attributes)
+        for value in attributes.values():
+            if type(value) is str:
+                size += value.__sizeof__()  # what sys.getsizeof says of a text, in a third of the time
+            elif type(value) is tuple:  # what the SDK makes of every list
+                for each in value:
+                    size += each.__sizeof__() if type(each) is str else _held_by(each)
+            elif type(value) not in _SMALL:
+                size += _held_by(value)
+        # Asking the SDK's list whether it is empty costs a sixth of the copy of it that ``events`` makes.
+        if getattr(span, "_events", True):
+            for event in span.events:
+                size += SPAN_BYTES + _held_by(event.attributes or {})
+    except Exception:  # noqa: BLE001 - of a foreign span: what cannot be read here, the worker will not read either
+        return SPAN_BYTES
     return size
 
 

@@ -21,7 +21,7 @@ from . import doubles, meters, model
 from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
 from .choice import KEPT, Choice
 from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
-from .ended import attributes_of, held_bytes, size_bytes, span_of
+from .ended import attributes_of, held_bytes, span_of
 from .errors import ConfigError, DropReason
 from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures
 from .masks import masking_for
@@ -35,7 +35,7 @@ from .pipeline.mask import Mask, Masking
 from .pipeline.route import By, Route, checked_route
 from .pipeline.tail import Rule, Tail, checked
 from .prepare import Ready, ready
-from .propagation import is_late, note_project, projects, propagated_attributes, propagating, set_attributes
+from .propagation import is_late, note_project, projects, propagating, set_propagated
 from .spans import to_sdk
 from .stats import Ledger
 from .transport import suppressed
@@ -282,8 +282,6 @@ class LangfuseSpanProcessor(SpanProcessor):
             return
         try:
             member = self._member
-            if self._keeps_all and not (propagating or projects) and getattr(span, "_span_processor", None) is member.key:
-                return
             if getattr(span, "_span_processor", None) is not member.key:
                 member.meet(span)
             if self._doubles is not None:
@@ -292,9 +290,8 @@ class LangfuseSpanProcessor(SpanProcessor):
                 note_project(span, parent_context)
             if self._lineage is not None:
                 self._choice.start(span, self._lineage, batch)
-            found = propagated_attributes(parent_context, trust_baggage=self._trust_baggage)
-            if found:
-                set_attributes(span, found, unless_there=True)
+            if propagating:
+                set_propagated(span, parent_context, trust_baggage=self._trust_baggage)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             self._ledger.note("on_start", f"{type(error).__name__} while setting attributes on a span that starts")
 
@@ -303,7 +300,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         # The short way, for a span that is kept whatever it carries. No step of it raises for a span of the SDK.
         if self._keeps_all and not projects and self._member.takes_all:
             context: Any = span.context
-            if context is not None and context[_TRACE_STATE] is DEFAULT_TRACE_STATE:
+            if type(context) is SpanContext and context[_TRACE_STATE] is DEFAULT_TRACE_STATE:
                 if context[_TRACE_FLAGS] & _SAMPLED:
                     batch: Any = self._door
                     batch.arrivals.append(span)
@@ -347,7 +344,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         if kin is not None and lineage is not None:
             lineage.kept(kin)
         if choice.waiting is not None:
-            choice.hold(span, attributes, size_bytes(span, attributes), kin, batch)
+            choice.hold(span, attributes, held_bytes((span, attributes)), kin, batch)
             return
         self._queue(span if kin is None else (span, attributes, kin.up, None, None), batch)
 

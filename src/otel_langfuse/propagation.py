@@ -8,12 +8,10 @@ The values travel in OpenTelemetry's context, so through tasks and as far as tha
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import MappingProxyType
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -23,16 +21,32 @@ from opentelemetry.context import Context
 
 from . import attributes as names
 from . import baggage, limits
+from .current import attach, current_context, detach
 from .model import Span
 
 MAX_CHARACTERS: Final = limits.MAX_CHARACTERS
+
+
+class Propagated(dict[str, Any]):
+    """What is propagated in a context; never changed. A dict, because to copy any other mapping to a span takes much longer."""
+
+    __slots__ = ()
+
+
 _KEY: Final = otel_context.create_key("langfuse-propagated")
 _PROJECT: Final = otel_context.create_key("langfuse-project")
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_NOTHING: Final = Propagated()
 _DOOR: Final = "propagate_attributes"
 _METADATA_PREFIX: Final = f"{names.TRACE_METADATA}."
-_LOGGER: Final = logging.getLogger("otel_langfuse")
 
+
+_TEXTS: Final = (
+    (names.USER_ID, "user_id"),
+    (names.SESSION_ID, "session_id"),
+    (names.VERSION, "version"),
+    (names.TRACE_NAME, "trace_name"),
+)
+"""Attributes that are texts, and what they are called here."""
 
 propagating: Final[set[str]] = set()
 """Empty as long as nobody propagates anything in this process, or would have it read: then nobody needs to look for it."""
@@ -68,14 +82,14 @@ def propagate_attributes(
         as_baggage: True: also as OpenTelemetry baggage. Then instrumented clients send all of it, as a header, with *every*
             request inside, to whomever it goes. Services that trust it (``trust_baggage=True``) set it on their spans.
     """
-    given = {
-        names.USER_ID: limits.text(user_id, "user_id", _DOOR),
-        names.SESSION_ID: limits.text(session_id, "session_id", _DOOR),
-        names.VERSION: limits.text(version, "version", _DOOR),
-        names.TRACE_NAME: limits.text(trace_name, "trace_name", _DOOR),
-        names.ENVIRONMENT: limits.environment(environment, _DOOR),
+    said = (user_id, session_id, version, trace_name)
+    new: dict[str, Any] = {
+        key: made
+        for value, (key, field) in zip(said, _TEXTS, strict=True)
+        if value is not None and (made := limits.text(value, field, _DOOR)) is not None
     }
-    new: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if (named := limits.environment(environment, _DOOR)) is not None:
+        new[names.ENVIRONMENT] = named
     outer = propagated_attributes()
     if listed := limits.tags(tags, _DOOR):
         new[names.TRACE_TAGS] = tuple(dict.fromkeys((*outer.get(names.TRACE_TAGS, ()), *listed)))
@@ -86,14 +100,14 @@ def propagate_attributes(
         span.set_attributes(new)
         tell_late(trace.format_trace_id(span.get_span_context().trace_id), new, project_of(span))
     propagating.add(_DOOR)
-    context = otel_context.set_value(_KEY, MappingProxyType({**outer, **new}))
+    context = otel_context.set_value(_KEY, Propagated({**outer, **new}))
     if as_baggage:
         context = baggage.with_entries(context, new)
-    token = otel_context.attach(context)
+    token = attach(context)
     try:
         yield
     finally:
-        _detach(token)
+        detach(token)
 
 
 def propagated_attributes(context: Context | None = None, *, trust_baggage: bool = False) -> Mapping[str, Any]:
@@ -103,8 +117,8 @@ def propagated_attributes(context: Context | None = None, *, trust_baggage: bool
         context: of OpenTelemetry.
         trust_baggage: whether what the context's baggage says counts too; what was said in this process wins over it.
     """
-    found = otel_context.get_value(_KEY, context)
-    said: Mapping[str, Any] = found if isinstance(found, MappingProxyType) else _NOTHING
+    found: Any = (current_context() if context is None else context).get(_KEY, _NOTHING)
+    said: Mapping[str, Any] = found if type(found) is Propagated else _NOTHING
     if trust_baggage and (heard := baggage.read(context)):
         return {**heard, **said}
     return said
@@ -149,11 +163,11 @@ def project(name: str) -> Iterator[None]:
         name: as given to ``configure(project=...)``, or the public key of the project.
     """
     found = name if isinstance(name, str) and name.strip() and len(name) <= MAX_CHARACTERS else ""
-    token = otel_context.attach(with_project(found, otel_context.get_current()))
+    token = attach(with_project(found, current_context()))
     try:
         yield
     finally:
-        _detach(token)
+        detach(token)
 
 
 def current_project(context: Context | None = None) -> str | None:
@@ -195,7 +209,7 @@ def with_propagated(attributes: Mapping[str, Any], context: Context) -> Context:
     """``context``, in which spans get these attributes, too, where they are not propagated there already."""
     outer = propagated_attributes(context)
     propagating.add(_DOOR)
-    return otel_context.set_value(_KEY, MappingProxyType({**attributes, **outer}), context)
+    return otel_context.set_value(_KEY, Propagated({**attributes, **outer}), context)
 
 
 # -- what is said of a trace when some of its spans have ended -------------------------------------------------------------------
@@ -285,41 +299,59 @@ def _listed(tags: Any) -> Sequence[Any]:
 # -- on spans ----------------------------------------------------------------------------------------------------------------
 
 
-def set_attributes(span: Any, attributes: Mapping[str, Any], *, unless_there: bool = False) -> None:
-    """Sets attributes whose values are known to be texts, numbers, booleans or tuples of texts; or those that are not there.
+_OF_SDK: Final[dict[type, bool]] = {}
+"""Classes of spans, and whether they are the SDK's own, which keeps attributes as ``_is_of_sdk`` expects."""
+
+
+def set_attributes(span: Any, attributes: Mapping[str, Any]) -> None:
+    """Sets attributes whose values are known to be texts, numbers, booleans or tuples of texts.
 
     The SDK would look at each of them again, which takes several times as long as setting them. So on a span of its own class,
     without a limit that they could meet, they are put beside the others under the span's own lock; everywhere else, and where
     an SDK keeps them otherwise, its public method is called.
     """
-    held = getattr(span, "_attributes", None)
-    if type(held) is BoundedAttributes and type(span).__module__ == _SDK and held.max_value_len is None:
-        try:
+    if _OF_SDK.get(type(span)) or _is_of_sdk(span):
+        held = span._attributes  # noqa: SLF001
+        if held.max_value_len is None:
             with span._lock:  # noqa: SLF001
                 stored = held._dict  # noqa: SLF001
-                if unless_there and stored:
-                    attributes = {key: value for key, value in attributes.items() if key not in stored}
-                room = held.maxlen is None or len(stored) + len(attributes) <= held.maxlen
-                if room and type(stored) is dict and span._end_time is None:  # noqa: SLF001 - is_recording() might take the lock
+                # is_recording() might take the lock
+                if (held.maxlen is None or len(stored) + len(attributes) <= held.maxlen) and span._end_time is None:  # noqa: SLF001
                     stored.update(attributes)
                     return
-        except AttributeError:
-            pass
-    if unless_there and (present := getattr(span, "attributes", None)):
-        attributes = {key: value for key, value in attributes.items() if key not in present}
     span.set_attributes(attributes)
 
 
-_SDK: Final = "opentelemetry.sdk.trace"
+def set_first(span: Any, attributes: Mapping[str, Any]) -> None:
+    """The same, on a span that is just starting: nobody else has it yet, so that there is nothing to lock."""
+    if _OF_SDK.get(type(span)) or _is_of_sdk(span):
+        held = span._attributes  # noqa: SLF001
+        stored = held._dict  # noqa: SLF001
+        if held.max_value_len is None and (held.maxlen is None or len(stored) + len(attributes) <= held.maxlen):
+            stored.update(attributes)
+            return
+    span.set_attributes(attributes)
 
 
-def _detach(token: Any) -> None:
-    """Detaches, also where a generator is closed in another task: the public ``detach`` would log an error there."""
-    runtime = getattr(otel_context, "_RUNTIME_CONTEXT", None)
-    if runtime is None:
-        otel_context.detach(token)
-        return
-    try:
-        runtime.detach(token)
-    except Exception:  # noqa: BLE001 - the context that this belongs to is gone, and the values with it
-        _LOGGER.debug("otel-langfuse: propagate_attributes ended in another context than it began in")
+def set_propagated(span: Any, context: Context | None, *, trust_baggage: bool) -> None:
+    """Sets what is propagated in ``context`` on a span that is just starting, as far as the span does not say it itself."""
+    found: Any = (current_context() if context is None else context).get(_KEY)
+    if trust_baggage:
+        found = propagated_attributes(context, trust_baggage=True)
+    if found:
+        present = span._attributes._dict if _OF_SDK.get(type(span)) else getattr(span, "attributes", None)  # noqa: SLF001
+        if present:
+            found = {key: value for key, value in found.items() if key not in present}
+        set_first(span, found)
+
+
+def _is_of_sdk(span: Any) -> bool:
+    """Whether the span's class is the SDK's own, and keeps attributes, lock and end as far as is known; looked at once."""
+    kind = type(span)
+    if kind not in _OF_SDK:
+        held = getattr(span, "_attributes", None)
+        is_known = type(held) is BoundedAttributes and type(getattr(held, "_dict", None)) is dict
+        has_rest = hasattr(held, "maxlen") and hasattr(held, "max_value_len") and hasattr(span, "_lock")
+        of_sdk = kind.__module__ == "opentelemetry.sdk.trace" and hasattr(span, "_end_time")
+        _OF_SDK[kind] = is_known and has_rest and of_sdk
+    return _OF_SDK[kind]

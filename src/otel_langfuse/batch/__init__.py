@@ -254,13 +254,14 @@ class Batch(Generic[T]):
 
     def _admit(self, item: T, size_bytes: int, *, waits: bool) -> bool:
         """Queues an item if there is room for it, or can be made. The lock is held; ``_follow_up`` is due when it is not."""
-        fits = self._items < self._room_items and self._bytes + size_bytes <= self._room_bytes
-        dropped = 0 if fits else self._make_room(size_bytes, waits=waits)
+        dropped = 0
         self._puts += 1
-        if dropped < 0:
-            self._next.lost += 1
-            self._untold.append((self._why_not(size_bytes), 1))
-            return False
+        if self._items >= self._room_items or self._bytes + size_bytes > self._room_bytes:
+            dropped = self._make_room(size_bytes, waits=waits)
+            if dropped < 0:
+                self._next.lost += 1
+                self._untold.append((self._why_not(size_bytes), 1))
+                return False
         self._entries.append((item, size_bytes))
         self._items += 1
         self._bytes += size_bytes

@@ -6,11 +6,10 @@ from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
+from otel_langfuse.current import attach, current_context, detach
 from otel_langfuse.model import ScoreFields
-from otel_langfuse.propagation import _detach as detach
 from otel_langfuse.propagation import with_propagated
 from otel_langfuse.tracing import _ending, get_trace_url
 from otel_langfuse.tracing._origin import within
@@ -101,8 +100,8 @@ class Handle:
 
     def __enter__(self) -> Self:
         node = self._node
-        context = with_propagated((node.root or node).shared, otel_context.get_current())
-        self._token = otel_context.attach(within(node.span, context))
+        context = with_propagated((node.root or node).shared, current_context())
+        self._token = attach(within(node.span, context))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

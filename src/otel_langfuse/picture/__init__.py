@@ -12,7 +12,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ._plain import plain_json
+from orjson import dumps
+
+from ._plain import FEW, is_tracked, plain_json
 from ._text import (
     MAX_CHARACTERS,
     MAX_DEPTH,
@@ -51,11 +53,17 @@ def text(value: Any) -> str:
     Never raises (``KeyboardInterrupt`` and the like from a foreign ``repr`` aside). What was left out for its size, depth or
     because it contains itself is named by a text in angle brackets at its place.
     """
-    if type(value) is str:
-        return utf8(value if len(value) <= MAX_CHARACTERS else _bounded(value))
+    kind = type(value)
+    if kind is str:
+        short = len(value) <= MAX_CHARACTERS
+        return value if short and value.isascii() else utf8(value if short else _bounded(value))
     try:
-        if (made := plain_json(value)) is not None:
-            return made
+        if kind is dict and len(value) < FEW and not is_tracked(value):  # what is recorded most: a message, what was counted
+            made = dumps(value).decode()
+            if len(made) <= MAX_CHARACTERS:
+                return made
+        if (plain := plain_json(value)) is not None:
+            return plain
     except Exception:  # noqa: BLE001, S110 - integers beyond 64 bits, lone surrogates, a list that another thread changes: walked
         pass
     seen = Walk(way_of).of(value, 0)

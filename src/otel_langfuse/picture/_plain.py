@@ -18,8 +18,8 @@ _CONTAINERS: Final = frozenset({dict, list, tuple})
 AS_IT_IS: Final = _ATOMS | {datetime, date, UUID}
 """What ``orjson`` takes as it is; of integers those of 64 bits."""
 
-_FEW: Final = 16
-_is_tracked: Final[Callable[[Any], bool]] = getattr(gc, "is_tracked", bool)
+FEW: Final = 16
+is_tracked: Final[Callable[[Any], bool]] = getattr(gc, "is_tracked", bool)
 """CPython's collector does not track a mapping that holds no container: one question instead of one for each item."""
 
 
@@ -32,12 +32,19 @@ def plain_json(value: Any) -> str | None:
         Exception: it is not plain, or another thread changes it just now.
     """
     kind = type(value)
-    if kind not in _CONTAINERS:
+    if kind is list:
+        # A few mappings, worth a try unseen: none of them has containers in it.
+        if 0 < len(value) < FEW and type(value[0]) is dict and not any(map(is_tracked, value)) and sum(map(len, value)) < 4 * FEW:
+            made = orjson.dumps(value).decode()
+            if len(made) <= MAX_CHARACTERS:
+                return made
+    elif kind is dict:
+        if 0 < len(value) < FEW and not is_tracked(value):
+            made = orjson.dumps(value).decode()
+            if len(made) <= MAX_CHARACTERS:
+                return made
+    elif kind is not tuple:
         return orjson.dumps(value).decode() if kind in _ATOMS else None
-    if kind is not tuple and 0 < len(value) < _FEW and _is_shallow(value, kind):
-        made = orjson.dumps(value).decode()
-        if len(made) <= MAX_CHARACTERS:
-            return made
     return orjson.dumps(value).decode() if _is_plain(value) else None
 
 
@@ -70,10 +77,3 @@ def _is_plain(value: Any) -> bool:
             return True
         level = below
     return False
-
-
-def _is_shallow(value: Any, kind: type) -> bool:
-    """Whether a short list or mapping is worth a try, unseen: no containers in it, or one level of small mappings."""
-    if kind is dict:
-        return not _is_tracked(value)
-    return type(value[0]) is dict and not any(map(_is_tracked, value)) and sum(map(len, value)) < 4 * _FEW

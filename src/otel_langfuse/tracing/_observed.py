@@ -9,13 +9,12 @@ from contextvars import Token
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, NamedTuple
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from otel_langfuse import attributes as names
 from otel_langfuse import picture
-from otel_langfuse.propagation import _detach as detach
+from otel_langfuse.current import attach, current_context, detach
 from otel_langfuse.propagation import set_attributes
 
 from . import _ending, _streams
@@ -62,7 +61,7 @@ class Calls:
         found = origin()
         if found is None:
             return None
-        context = otel_context.get_current()
+        context = current_context()
         if found.inherits and not said and unsampled(context) is not None:
             return None
         try:
@@ -138,7 +137,7 @@ def plain(calls: Calls) -> Callable[..., Any]:
         if started is None:
             return calls.target(*args, **kwargs)
         span, context = started
-        token: Token[Context] = otel_context.attach(context)
+        token: Token[Context] = attach(context)
         try:
             result = calls.target(*args, **kwargs)
         except BaseException as error:
@@ -158,7 +157,7 @@ def _coroutine(calls: Calls) -> Callable[..., Coroutine[Any, Any, Any]]:
         if started is None:
             return await calls.target(*args, **kwargs)
         span, context = started
-        token: Token[Context] = otel_context.attach(context)
+        token: Token[Context] = attach(context)
         try:
             result = await calls.target(*args, **kwargs)
         except BaseException as error:

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,8 @@ from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse.stats import Ledger
 
+from ._sampling import ALWAYS, Asked
+
 SCOPE: Final = "otel-langfuse"
 """The instrumentation scope of our spans. Not ``langfuse-sdk``, whose spans lose their other attributes on Langfuse's server."""
 
@@ -27,7 +30,7 @@ NOTES: Final = Ledger()
 
 _ROOT: Final = otel_context.create_key("otel-langfuse-local-root")
 _ABSENT: Final = object()
-_CURRENT: Final[str | None] = getattr(trace_propagation, "_SPAN_KEY", None)  # without it: by public functions, with more steps
+CURRENT: Final[str | None] = getattr(trace_propagation, "_SPAN_KEY", None)  # without it: by public functions, with more steps
 
 
 _BLIND: Final = re.compile(
@@ -193,7 +196,11 @@ def _origin_of(provider: Any) -> Origin | None:
         sampler = getattr(tracer, "sampler", None)
         description = "" if sampler is None else str(sampler.get_description())
         inherits = "localParentNotSampled:AlwaysOffSampler" in description
-        return Origin(tracer, inherits, not description or not _BLIND.fullmatch(description))
+        looks = not description or not _BLIND.fullmatch(description)
+        if not looks and ALWAYS in description and CURRENT is not None and type(sampler) is not Asked:
+            with suppress(AttributeError):
+                tracer.sampler = Asked(sampler, CURRENT)
+        return Origin(tracer, inherits, looks)
     except Exception as error:  # noqa: BLE001 - a foreign provider must not break the application's functions
         NOTES.note("provider", f"nothing is recorded: {type(provider).__name__} gives no tracer ({type(error).__name__})")
         return None
@@ -208,33 +215,39 @@ def _version() -> str:
 
 def current(context: Context) -> Span | None:
     """The current span of a context; None if there is none."""
-    if _CURRENT is None:
+    if CURRENT is None:
         return get_current_span(context)
-    return context.get(_CURRENT)  # type: ignore[return-value]
+    return context.get(CURRENT)  # type: ignore[return-value]
 
 
 def unsampled(context: Context) -> Span | None:
     """The current span, if it is one of this process that is not sampled."""
-    parent = current(context)
+    parent: Span | None = get_current_span(context) if CURRENT is None else context.get(CURRENT)  # type: ignore[assignment]
     if parent is None or parent.is_recording():
         return None
     found = parent.get_span_context()
     return parent if found.is_valid and not found.is_remote and not found.trace_flags.sampled else None
 
 
+_put: Final[Callable[[Any, Any, Any], None]] = dict.__setitem__
+"""A ``Context`` refuses to be changed."""
+
+
 def within(span: Span, context: Context) -> Context:
     """``context`` with this span as the current one, and with the local root of its trace, which late updates need."""
     trace_id = span.get_span_context().trace_id
-    root: tuple[int, Span] | None = context.get(_ROOT)  # type: ignore[assignment]
-    if root is None or root[0] != trace_id:
+    root: Any = context.get(_ROOT)
+    is_new = root is None or root[0] != trace_id
+    if is_new:
         parent = current(context)
         above = parent if parent and parent.is_recording() and parent.get_span_context().trace_id == trace_id else span
         root = (trace_id, above)
-    if _CURRENT is None:
+    if CURRENT is None:
         return set_span_in_context(span, otel_context.set_value(_ROOT, root, context))
     made = Context(context)
-    dict.__setitem__(made, _CURRENT, span)  # it is not shared yet: set_value() would copy it for each value
-    dict.__setitem__(made, _ROOT, root)
+    _put(made, CURRENT, span)  # it is not shared yet: set_value() would copy it for each value
+    if is_new:
+        _put(made, _ROOT, root)
     return made
 
 

@@ -9,27 +9,28 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from otel_langfuse import attributes as names
-from otel_langfuse.propagation import set_attributes
+from otel_langfuse.propagation import set_first
 
-from ._origin import NOTES, origin, unsampled
+from ._origin import NOTES, Origin, origin, unsampled
 from .fields import OBSERVATION, TYPES, Attributes, added, imply_status
 from .ids import joined
 
 
-def begun(
+def begun(  # noqa: PLR0917 - positional, because it is called for every observation
     name: Any,
     as_type: Any,
     context: Context,
     fields: Mapping[str, Any],
     start_time: int | None = None,
+    found: Origin | None = None,
 ) -> Span:
     """A started span, under the one of ``context``; that one itself where it is not sampled. Never raises.
 
     ``INVALID_SPAN`` where nothing is recorded in this program.
     ``fields`` may name a ``trace_context`` too. All of them are set in one go when it is known that the span is recorded; only
-    a sampler that may look at attributes is given them before.
+    a sampler that may look at attributes is given them before. ``found`` is the ``origin()``, where that is known.
     """
-    found = origin()
+    found = found or origin()
     if found is None:
         return INVALID_SPAN
     try:
@@ -47,7 +48,7 @@ def begun(
                 return span
             if fields:
                 added(OBSERVATION, fields, attributes)
-            set_attributes(span, attributes)
+            set_first(span, attributes)
         if names.OBSERVATION_LEVEL in attributes:
             imply_status(span, attributes)
     except Exception as error:  # noqa: BLE001 - a foreign sampler or processor must not break the application

@@ -11,13 +11,12 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Final
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from otel_langfuse import attributes as names
 from otel_langfuse import picture
-from otel_langfuse.propagation import _detach as detach
+from otel_langfuse.current import attach, current_context, detach
 
 from . import _ending
 from ._origin import NOTES
@@ -137,7 +136,7 @@ def generator_function(start: Started) -> Callable[..., Generator[Any, Any, Any]
         generator, stream = start(args, kwargs)
         step, value = generator.send, None
         while True:
-            token = None if stream is None else otel_context.attach(stream.context)
+            token = None if stream is None else attach(stream.context)
             try:
                 item = step(value)
             except StopIteration as stop:
@@ -151,7 +150,7 @@ def generator_function(start: Started) -> Callable[..., Generator[Any, Any, Any]
                 raise
             finally:
                 if stream is not None and token is not None:
-                    stream.context = otel_context.get_current()
+                    stream.context = current_context()
                     detach(token)
             if stream is not None:
                 stream.add(item)
@@ -171,7 +170,7 @@ def async_generator_function(start: Started) -> Callable[..., AsyncGenerator[Any
         generator, stream = start(args, kwargs)
         step, value = _first_step(generator), None
         while True:
-            token = None if stream is None else otel_context.attach(stream.context)
+            token = None if stream is None else attach(stream.context)
             try:
                 item = await step(value)
             except StopAsyncIteration:
@@ -185,7 +184,7 @@ def async_generator_function(start: Started) -> Callable[..., AsyncGenerator[Any
                 raise
             finally:
                 if stream is not None and token is not None:
-                    stream.context = otel_context.get_current()
+                    stream.context = current_context()
                     detach(token)
             if stream is not None:
                 stream.add(item)
@@ -234,7 +233,7 @@ class OnlyIterator:
 
 async def followed(coroutine: Coroutine[Any, Any, Any], stream: Stream, returned: Callable[[Span, Context, Any], Any]) -> Any:
     """A coroutine that was returned by a function, awaited under that function's span."""
-    token = otel_context.attach(stream.context)
+    token = attach(stream.context)
     try:
         result = await coroutine
     except BaseException as error:

@@ -8,17 +8,15 @@ from time import time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, format_span_id, format_trace_id, set_span_in_context
-from opentelemetry.trace.propagation import get_current_span
 
+from otel_langfuse.current import attach, current_context, detach
 from otel_langfuse.model import ScoreFields
-from otel_langfuse.propagation import _detach as detach
 
 from . import _ending
 from ._around import around_calls
-from ._origin import local_root, origin, scored, within
+from ._origin import CURRENT, local_root, origin, scored, within
 from ._spans import begun
 from .fields import ObservationFields, ObservationType, TraceUpdate
 from .ids import TraceContext
@@ -159,25 +157,25 @@ class start_as_current_observation:  # noqa: N801 - called like a function, as c
         self._token: Token[Context] | None
 
     def __enter__(self) -> Observation:
-        if origin() is None:
-            self._token = None
+        self._token = None
+        found = origin()
+        if found is None:
             return _NOT_RECORDED
-        context = otel_context.get_current()
+        outer = context = current_context()
         if self._parent is not None:
-            context = set_span_in_context(self._parent, context)
-        span = self._span = begun(self._name, self._type, context, self._fields)
+            context = set_span_in_context(self._parent, outer)
+        span = self._span = begun(self._name, self._type, context, self._fields, None, found)
         # Not where nothing is recorded, nor where the span that is not sampled is current already.
-        if span.is_recording() or (span is not INVALID_SPAN and span is not get_current_span()):
-            self._token = otel_context.attach(within(span, context))
-        else:
-            self._token = None
+        if span is not INVALID_SPAN and span is not outer.get(CURRENT or ""):
+            self._token = attach(within(span, context))
         return Observation(span)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._token is None:
             return
         detach(self._token)
-        span, self._token = self._span, None
+        self._token = None
+        span = self._span
         if error is not None:
             _ending.record(span, error)
         if self._end_on_exit:
@@ -208,7 +206,7 @@ def start_observation(
         trace_context: a trace to continue instead of the current one: ``{"trace_id": ..., "parent_span_id": ...}``.
         **fields: see ``ObservationFields``.
     """
-    return _begin_detached(name, as_type, fields, otel_context.get_current(), trace_context)
+    return _begin_detached(name, as_type, fields, current_context(), trace_context)
 
 
 def create_event(
@@ -218,7 +216,7 @@ def create_event(
     **fields: Unpack[ObservationFields],
 ) -> Observation:
     """Records an event under the current span: an observation without duration. Arguments as for ``start_observation``."""
-    return _event(name, fields, otel_context.get_current(), trace_context)
+    return _event(name, fields, current_context(), trace_context)
 
 
 def _begin_detached(

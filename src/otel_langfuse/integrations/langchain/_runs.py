@@ -20,7 +20,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse import attributes as names
-from otel_langfuse.propagation import _detach as detach
+from otel_langfuse.current import detach
 from otel_langfuse.propagation import of_all_spans, set_attributes, with_project, with_propagated
 from otel_langfuse.tracing import Observation, ObservationType, _ending
 from otel_langfuse.tracing._chosen import chosen

@@ -13,8 +13,8 @@ from opentelemetry import context as otel_context
 
 from otel_langfuse import tracing
 from otel_langfuse.classic import get_client
+from otel_langfuse.current import detach
 from otel_langfuse.integrations._others import is_recorded_around, recorded_by
-from otel_langfuse.propagation import _detach as detach
 from otel_langfuse.propagation import propagate_attributes
 from otel_langfuse.tracing import Observation, ObservationType
 from otel_langfuse.tracing._origin import NOTES, origin
