@@ -300,7 +300,8 @@ class LangfuseSpanProcessor(SpanProcessor):
         # The short way, for a span that is kept whatever it carries. No step of it raises for a span of the SDK.
         if self._keeps_all and not projects and self._member.takes_all:
             context: Any = span.context
-            if type(context) is SpanContext and context[_TRACE_STATE] is DEFAULT_TRACE_STATE:
+            is_plain = type(context) is SpanContext and context[_TRACE_STATE] is DEFAULT_TRACE_STATE
+            if is_plain:
                 if context[_TRACE_FLAGS] & _SAMPLED:
                     batch: Any = self._door
                     batch.arrivals.append(span)
