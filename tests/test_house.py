@@ -39,6 +39,7 @@ PRIVATE_SLOTS = {
     "_TRACER_PROVIDER": "opentelemetry.trace: get_tracer_provider() reads the environment as long as no provider is set; without "
     "it, that function is asked",
     "_SPAN_KEY": "opentelemetry.trace: to set the current span and our own value in one copy of the context; without it, in two",
+    "_start_time": "the SDK's span: the classic client may say it later; without it, it is left out, with a note",
     "_end_time": "the SDK's span, with its _attributes, their _dict and its _lock: set_attributes() examines each value anew, "
     "which takes several times as long as setting it; where one of these four is not as expected, that method is called; "
     "and on_end reads that _dict, where it is one, without the copy that the public property would make",

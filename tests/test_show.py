@@ -23,7 +23,7 @@ from otel_langfuse.local.draw import ASCII, UNICODE, cost, duration, trace_list,
 from otel_langfuse.local.show import show
 from otel_langfuse.local.text import MAX_LINE, of_input, of_output, plain
 from otel_langfuse.local.tree import MAX_GUIDES, arrange
-from otel_langfuse.model import Observation, TraceFields
+from otel_langfuse.model import Observation, Score, TraceFields
 from otel_langfuse.store import Store, summarize
 
 MS = 1_000_000
@@ -458,6 +458,51 @@ def test_json_of_a_trace_has_the_documented_keys(db: Path) -> None:
     assert (chat["type"], chat["parent_id"], chat["duration_ms"]) == ("generation", "r", 200.0)
     assert chat["input"] == CHAT.input
     assert chat["usage_details"] == CHAT.usage_details
+
+
+def score(name: str, value: float | str, **fields: Any) -> Score:
+    return Score(
+        id=f"id of {name}", event_id="e", timestamp="2025-10-09T08:53:20Z", name=name, value=value, trace_id=TRACE, **fields
+    )
+
+
+SCORES = [
+    score("helpful", 1.0, data_type="BOOLEAN", comment="says\nwhy"),
+    score("faithfulness", 0.9, data_type="NUMERIC", observation_id="c"),
+    score("tone", "warm \x1b[31m", data_type="CATEGORICAL", observation_id="unknown"),
+    score("n" * 60, 0.0, data_type="BOOLEAN"),
+]
+
+
+def judged(db: Path, as_json: bool) -> str:
+    path = store(db, *SAMPLE)
+    with_scores = Store(path)
+    with_scores.write_scores(SCORES)
+    with_scores.close()
+    out = io.StringIO()
+    assert show(path, TRACE, as_json, 20, out) == 0
+    return out.getvalue()
+
+
+def test_scores_stand_below_the_tree(db: Path) -> None:
+    lines = judged(db, as_json=False).splitlines()
+    assert [line.split() for line in lines[lines.index("SCORES") + 1 :]] == [
+        ["helpful", "true", "says␊why"],
+        ["faithfulness", "0.9", "chat", "gpt-4o"],
+        ["tone", "warm", "␛[31m", "unknown"],
+        ["n" * 31 + "…", "false"],
+    ]
+    assert max(map(len, lines)) <= 120
+
+
+def test_scores_are_in_the_json_and_a_trace_without_any_has_no_heading(db: Path, tmp_path: Path) -> None:
+    found = json.loads(judged(db, as_json=True))["scores"]
+    assert [(one["name"], one["value"], one["observation_id"]) for one in found] == [
+        (one.name, one.value, one.observation_id) for one in SCORES
+    ]
+    out = io.StringIO()
+    show(store(tmp_path / "other.db", *SAMPLE), TRACE, False, 20, out)
+    assert "SCORES" not in out.getvalue()
 
 
 def test_an_empty_store_says_that_there_is_nothing_yet(db: Path) -> None:

@@ -337,6 +337,20 @@ def test_times_by_hand(server: LangfuseServer) -> None:
     assert times["g"] == times["t"] == (begin, begin + 3 * 10**9), "a trace that nobody ended ends with its last observation"
 
 
+def test_a_start_may_be_said_later_but_not_after_the_end(server: LangfuseServer, caplog: pytest.LogCaptureFixture) -> None:
+    langfuse = Langfuse()
+    start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    trace = langfuse.trace(name="t")
+    span = trace.span(name="s", start_time=start + timedelta(seconds=1))
+    span.update(start_time=start)
+    span.end(end_time=start + timedelta(seconds=2))
+    assert not caplog.records
+    span.update(start_time=start + timedelta(seconds=1))
+    assert "start_time is left out" in caplog.text
+    langfuse.flush()
+    assert server.one("s").start_time_unix_nano == int(start.timestamp()) * 10**9
+
+
 def test_flush_does_not_throw_and_what_was_not_sent_is_kept(server: LangfuseServer, caplog: pytest.LogCaptureFixture) -> None:
     server.down = True
     langfuse = Langfuse(flush_interval=0.1, timeout=1)

@@ -131,6 +131,17 @@ class Node:
             attributes |= self._joined(of_trace)
         if attributes or said.name:
             self._set(attributes, said.name)
+        if said.start_ns is not None:
+            self._start_at(said.start_ns)
+
+    def _start_at(self, start_ns: int) -> None:
+        """Says when it has started, as long as it has not ended: a span that is sent again is known by its start."""
+        if start_ns == getattr(self.span, "start_time", None):
+            return
+        if self.span.is_recording() and getattr(self.span, "_start_time", None) is not None:
+            self.span._start_time = start_ns  # type: ignore[attr-defined]  # noqa: SLF001 - of the SDK's spans
+        else:
+            NOTES.note("value start_time", "start_time is left out: expected it when the observation starts, or before its end")
 
     def tell_trace(self, attributes: Mapping[str, Any]) -> None:
         """Says something of the trace, of which this is the root, or the only span that is known."""

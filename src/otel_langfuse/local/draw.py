@@ -187,24 +187,24 @@ def _squeezed(columns: list[_Column], width: int, least: int = 12) -> tuple[list
 
 def _cell(text: Text, width: int, right: bool, glyphs: Glyphs) -> Text:
     """``text`` in exactly ``width`` columns."""
-    cut = _cut(text, width, glyphs)
-    spaces = " " * (width - cut.cell_len)
-    return Text.assemble(spaces, cut) if right else Text.assemble(cut, spaces)
+    kept = cut(text, width, glyphs)
+    spaces = " " * (width - kept.cell_len)
+    return Text.assemble(spaces, kept) if right else Text.assemble(kept, spaces)
 
 
 def _line(cells: Sequence[Text], width: int, glyphs: Glyphs) -> Text:
     line = Text(" " * GAP).join(cells)
     line.rstrip()
-    return _cut(line, width, glyphs)
+    return cut(line, width, glyphs)
 
 
-def _cut(text: Text, width: int, glyphs: Glyphs) -> Text:
+def cut(text: Text, width: int, glyphs: Glyphs) -> Text:
     """``text``, with a mark at its end where it was cut, in at most ``width`` columns."""
     if text.cell_len <= width:
         return text
-    cut = text.copy()
-    cut.truncate(max(width - cell_len(glyphs.more), 0))
-    return Text.assemble(cut, glyphs.more[:width])
+    rest = text.copy()
+    rest.truncate(max(width - cell_len(glyphs.more), 0))
+    return Text.assemble(rest, glyphs.more[:width])
 
 
 # -- one trace ---------------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def _flow(parts: Sequence[Text], between: str | None, width: int, glyphs: Glyphs
     """The parts side by side, on as many lines as it takes."""
     between = glyphs.dot if between is None else between
     lines: list[Text] = []
-    for part in (_cut(part, width, glyphs) for part in parts if part.plain):
+    for part in (cut(part, width, glyphs) for part in parts if part.plain):
         if lines and lines[-1].cell_len + len(between) + part.cell_len <= width:
             lines[-1] = Text.assemble(lines[-1], (between, "dim"), part)
         else:

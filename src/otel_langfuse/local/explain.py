@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from rich.cells import cell_len
 from rich.text import Text
 
-from otel_langfuse.local.draw import GAP, LEVEL_STYLES, TYPE_STYLES, WIDE, Glyphs
+from otel_langfuse.local.draw import GAP, LEVEL_STYLES, TYPE_STYLES, WIDE, Glyphs, cut
 from otel_langfuse.local.provenance import TRACE, Explained, Field, explained, is_empty
 from otel_langfuse.local.show import terminal, write_lines
 from otel_langfuse.local.text import first_line, plain
@@ -116,7 +116,7 @@ def drawn(one: Explained, dropped: bool, width: int, glyphs: Glyphs) -> list[Tex
     own = {field.name: field for field in one.fields}
     fields = [field for field in one.fields if not _repeats(field, own.get(field.name.removeprefix(TRACE)))]
     draw = _wide if width >= WIDE else _narrow
-    return [_cut(line, width, glyphs) for line in [*lines, *draw(fields, width, glyphs)]]
+    return [cut(line, width, glyphs) for line in [*lines, *draw(fields, width, glyphs)]]
 
 
 def _repeats(field: Field, own: Field | None) -> bool:
@@ -196,7 +196,7 @@ def _prose(text: str, style: str, width: int) -> list[Text]:
 def _flow(parts: Sequence[Text], width: int, glyphs: Glyphs) -> list[Text]:
     """The parts side by side, on as many lines as it takes; each is cut where it is wider than a line."""
     lines: list[Text] = []
-    for part in (_cut(part, width, glyphs) for part in parts):
+    for part in (cut(part, width, glyphs) for part in parts):
         if lines and lines[-1].cell_len + GAP + part.cell_len <= width:
             lines[-1] = Text.assemble(lines[-1], " " * GAP, part)
         else:
@@ -205,16 +205,8 @@ def _flow(parts: Sequence[Text], width: int, glyphs: Glyphs) -> list[Text]:
 
 
 def _row(cells: Sequence[Text], sizes: Sequence[int], glyphs: Glyphs) -> Text:
-    cut = [_cut(cell, size, glyphs) for cell, size in zip(cells, sizes, strict=True)]
-    padded = [Text.assemble(cell, " " * (size - cell.cell_len)) for cell, size in zip(cut, sizes, strict=True)]
+    kept = [cut(cell, size, glyphs) for cell, size in zip(cells, sizes, strict=True)]
+    padded = [Text.assemble(cell, " " * (size - cell.cell_len)) for cell, size in zip(kept, sizes, strict=True)]
     line = Text(" " * GAP).join(padded)
     line.rstrip()
     return line
-
-
-def _cut(text: Text, width: int, glyphs: Glyphs) -> Text:
-    if text.cell_len <= width:
-        return text
-    cut = text.copy()
-    cut.truncate(max(width - cell_len(glyphs.more), 0))
-    return Text.assemble(cut, glyphs.more[:width])

@@ -8,7 +8,9 @@ milliseconds, costs USD; null where unknown.
 - One trace: the same object, and in it ``"observations"``, an array, by start time, of ``{"id", "trace_id", "parent_id", "type",
   "name", "start_time", "end_time", "duration_ms", "environment", "level", "status_message", "version", "input", "output",
   "metadata", "model", "model_parameters", "usage_details", "cost_details", "prompt_name", "prompt_version",
-  "completion_start_time", "rules"}``, as ``otel_langfuse.model.Observation`` explains them.
+  "completion_start_time", "rules"}``, as ``otel_langfuse.model.Observation`` explains them; and ``"scores"``, an array, in the
+  order in which they were given, of ``{"id", "name", "value", "data_type", "observation_id", "comment", "metadata", "config_id",
+  "timestamp"}``, as ``otel_langfuse.model.Score`` does.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from rich.text import Text
 from otel_langfuse.config import Config, sqlite_path
 from otel_langfuse.errors import ConfigError
 from otel_langfuse.local.draw import ASCII, UNICODE, Glyphs, enough_digits, trace_list, trace_tree
+from otel_langfuse.local.judged import score_lines
 from otel_langfuse.local.text import plain
-from otel_langfuse.model import Observation
+from otel_langfuse.model import Observation, Score
 from otel_langfuse.store import Store, StoreError, TraceSummary, summarize
 
 DEFAULT_DB = "langfuse.db"
@@ -91,10 +94,12 @@ def _one(store: Store, trace_id: str, as_json: bool, out: TextIO) -> int:
     observations = store.trace(trace_id)
     if not observations:
         return _failed(f"{store.path}: no trace whose id begins with {trace_id!r}")
+    scores = store.scores(observations[0].trace_id)
     if as_json:
-        return _write_json(trace_json(observations), out)
+        return _write_json(trace_json(observations, scores), out)
     console, glyphs = terminal(out)
-    write_lines(trace_tree(observations, console.width, glyphs), out)
+    lines = trace_tree(observations, console.width, glyphs)
+    write_lines([*lines, *score_lines(scores, observations, console.width, glyphs)], out)
     return 0
 
 
@@ -102,6 +107,7 @@ def _one(store: Store, trace_id: str, as_json: bool, out: TextIO) -> int:
 
 
 _TIMES = ("start_time_unix_nano", "end_time_unix_nano")
+_SCORE_KEYS = ("id", "name", "value", "data_type", "observation_id", "comment", "metadata", "config_id", "timestamp")
 _INTERNAL = ("is_root", "updates_trace", "trace")  # what the trace says already
 
 
@@ -110,10 +116,11 @@ def summary_json(trace: TraceSummary) -> dict[str, Any]:
     return _timed(trace._asdict())
 
 
-def trace_json(observations: Sequence[Observation]) -> dict[str, Any]:
-    """One trace with its observations; see the module for its keys."""
+def trace_json(observations: Sequence[Observation], scores: Sequence[Score] = ()) -> dict[str, Any]:
+    """One trace with its observations and scores; see the module for its keys."""
+    judged = [{key: getattr(score, key) for key in _SCORE_KEYS} for score in scores]
     rows = [{key: value for key, value in one._asdict().items() if key not in _INTERNAL} for one in observations]
-    return {**summary_json(summarize(observations)), "observations": [_timed(row) for row in rows]}
+    return {**summary_json(summarize(observations)), "observations": [_timed(row) for row in rows], "scores": judged}
 
 
 def _timed(row: dict[str, Any]) -> dict[str, Any]:
