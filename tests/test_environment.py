@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,10 +95,14 @@ def test_one_line_says_so_to_who_listens_and_it_happens_once(tmp_path: Path) -> 
     ids=["nothing", "half of the keys", "disabled", "a setting that cannot work"],
 )
 def test_where_the_environment_says_nothing_or_no_nothing_is_set_up(environ: dict[str, str], said: str, tmp_path: Path) -> None:
-    script = OBSERVE + (
-        "from opentelemetry import trace\n"
-        "assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)\n"
-        "import threading; assert threading.active_count() == 1\n"
+    script = (
+        SHOW_LOG
+        + OBSERVE
+        + (
+            "from opentelemetry import trace\n"
+            "assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)\n"
+            "import threading; assert threading.active_count() == 1\n"
+        )
     )
     log = run(script, tmp_path, **environ)
     assert said in log
@@ -162,18 +168,27 @@ def test_a_child_that_was_forked_before_begins_for_itself_and_one_after_goes_on(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_child_that_is_forked_while_another_thread_begins_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin() -> None:
+def test_a_child_that_is_forked_while_another_thread_begins_does_not_wait_for_ever() -> None:
+    statuses: list[int] = []
+
+    def fork() -> None:
         pid = os.fork()
         if not pid:
+            signal.alarm(20)  # which kills it
             done: list[bool] = []
             _origin._state.begin = lambda: done.append(True)
             _origin._begin()
             os._exit(0 if done else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    def begin() -> None:
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
 
     _origin.begin_by(begin)
     assert _origin._begin()
+    assert statuses == [0]
 
 
 def test_an_existing_provider_is_joined_and_its_other_processors_get_the_same_spans(tmp_path: Path) -> None:

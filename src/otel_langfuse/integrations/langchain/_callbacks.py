@@ -159,7 +159,7 @@ class Callbacks(BaseCallbackHandler):
             run.has_begun = True
             run.observation.update(completion_start_time=now())
             if run.streams:  # from here on its reader goes on between two pieces
-                run.detach()
+                run.leave()
 
     def _update_agent(self, run_id: UUID, said: Any) -> None:
         run = self._runs.get(run_id)

@@ -63,6 +63,11 @@ class Run(Open):
         if token is not None:
             detach(token)
 
+    def leave(self) -> None:
+        """From here on what is current is its reader's own, wherever this is called: see ``_current``."""
+        self.detach()
+        self._current.end_run()
+
     def become_agent(self, output: Any) -> None:
         """It decides what to do: it is an agent, whatever it was called."""
         set_attributes(self.observation.span, {names.OBSERVATION_TYPE: "agent"})
@@ -70,8 +75,7 @@ class Run(Open):
 
     def end(self, fields: Mapping[str, Any], error: BaseException | None = None) -> None:
         """Ends it, once."""
-        self.detach()
-        self._current.end_run()
+        self.leave()
         if not self.take():
             return
         self.observation.update(**fields)
