@@ -123,6 +123,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     for number, (which, (program, variables)) in enumerate(RUNS.items()):
         (folder / f"program{number}.py").write_text(program)
         others = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+        others |= {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"}  # the libraries that tests of something else have brought
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
         environ = {**os.environ, **others, **KEYS, **variables, "LANGFUSE_BASE_URL": servers[which].url, "PYTHONPATH": path}
         environ["LANGFUSE_FILTER"] = "all"  # of the module, as for the tests: this fixture is made before theirs
