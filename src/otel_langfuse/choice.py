@@ -136,6 +136,13 @@ class Choice:
         if waiting is not None and kin is not None and kin.is_root and not kin.sampled_out:
             batch.hold(lambda _: waiting.end(context.trace_id))
 
+    def is_open(self, trace_id: str) -> bool:
+        """Whether tail sampling has still to judge a trace."""
+        try:
+            return self.waiting is not None and self.waiting.is_open(int(trace_id, 16))
+        except ValueError:
+            return False
+
     def trace_is_kept(self, trace_id: str) -> bool:
         """Whether what belongs to a trace is sent, as far as it is known: by its id, and by the verdict of tail sampling."""
         try:

@@ -85,7 +85,7 @@ class Client:
                 self._scores = Scores(
                     config,
                     mask=self.processor.masking,
-                    keeps=self.processor.trace_is_kept,
+                    keeps=self.processor.trace_verdict,
                     debug=config.debug,
                 )
                 if self.is_shut_down:
@@ -115,18 +115,21 @@ class Client:
             Whether all of it has been delivered; see ``LangfuseSpanProcessor.force_flush``.
         """
         deadline = time.monotonic() + timeout
-        if self._scores is not None:
-            self._scores.flush(0)  # begins; so that they share the time
+        self._begin_scores()  # so that they share the time
         flushed = _flushed(self._processors, timeout)
         return (self._scores is None or self._scores.flush(max(deadline - time.monotonic(), 0.0))) and flushed
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """Sends what can be sent within ``timeout`` seconds and ends the processor. ``configure`` then makes a new client."""
         deadline = time.monotonic() + timeout
-        if self._scores is not None:
-            self._scores.flush(0)
+        self._begin_scores()
         done = [p.shutdown(max(deadline - time.monotonic(), 0.0) * 1000) for p in self._processors]
         return (self._scores is None or self._scores.shutdown(max(deadline - time.monotonic(), 0.0))) and all(done)
+
+    def _begin_scores(self) -> None:
+        """Begins to send scores, where none waits until the spans have told which traces are kept."""
+        if self._scores is not None and not self._scores.is_undecided:
+            self._scores.flush(0)
 
     def stats(self) -> Stats:
         """What ended, what of it arrived, waits, or was dropped, by reason."""

@@ -390,6 +390,10 @@ class LangfuseSpanProcessor(SpanProcessor):
         """
         return self._choice.trace_is_kept(trace_id)
 
+    def trace_verdict(self, trace_id: str) -> bool | None:
+        """The same; None as long as tail sampling has not judged the trace, of which spans run or wait here."""
+        return None if self._choice.is_open(trace_id) else self._choice.trace_is_kept(trace_id)
+
     def force_flush(self, timeout_millis: int | None = 30_000) -> bool:
         """Sends everything that has ended, and waits for it, at most ``timeout_millis``.
 

@@ -37,6 +37,7 @@ from ._checked import checked
 from ._event import EVENT, evaluation_event
 from ._ladder import Ladder
 from ._mask import masked
+from ._undecided import Undecided
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,8 +65,8 @@ class Scores:
             ``max_queue_bytes``), ``timeout`` and ``environment``.
         mask: as ``LangfuseSpanProcessor`` takes it, or a processor's ``masking``; applied on the worker to comments, metadata
             and values that are texts. Names and ids are sent as they are.
-        keeps: whether the trace of this id is sent, by ``sample_rate``: a score of one that is not is dropped, as
-            ``sampled_out``. None: all are.
+        keeps: whether the trace of this id is sent, by ``sample_rate`` and ``tail``: a score of one that is not is dropped, as
+            ``sampled_out``; answers None as long as that is not decided, for which the score waits. None: all are.
         debug: an invalid score raises ``ScoreError``; otherwise it is logged, and counted as ``invalid``.
 
     What cannot be sent is tried again as long as the queue holds it; there is no spool for scores. Without keys for Langfuse
@@ -77,7 +78,7 @@ class Scores:
         config: Config,
         *,
         mask: Mask | Masking | None = None,
-        keeps: Callable[[str], bool] | None = None,
+        keeps: Callable[[str], bool | None] | None = None,
         debug: bool = False,
     ) -> None:
         self._environment = config.environment
@@ -85,7 +86,8 @@ class Scores:
         self._debug = debug
         self._ledger = Ledger(name=config.base_url, noun="score")
         sender = _sender(config, masking_for(config, mask), self._ledger)
-        self._batch: Batch[Score] | None = None if sender is None else _batch(sender, self._ledger, config)
+        self._undecided = None if keeps is None else Undecided(keeps)
+        self._batch: Batch[Score] | None = None if sender is None else _batch(sender, self._ledger, config, self._undecided)
 
     def create(self, name: str, value: float | str, *, span: Span | None = None, **fields: Unpack[ScoreFields]) -> str | None:
         """Queues a score, on the caller's thread, without I/O.
@@ -113,7 +115,8 @@ class Scores:
         return score.id if self._put(score, span) else None
 
     def _put(self, score: Score, span: Span | None) -> bool:
-        if self._keeps is not None and score.trace_id is not None and not self._keeps(score.trace_id):
+        kept = True if self._keeps is None or score.trace_id is None else self._keeps(score.trace_id)
+        if kept is False:
             self._ledger.start()
             self._ledger.drop(DropReason.SAMPLED_OUT)
             return False
@@ -123,7 +126,16 @@ class Scores:
             return False
         if score.environment is None:
             score = score._replace(environment=propagated_attributes().get(names.ENVIRONMENT, self._environment))
+        undecided = self._undecided
+        if kept is None and undecided is not None:
+            self._batch.hold(lambda now: undecided.hold(score, _size_bytes(score), now))
+            return True
         return self._batch.put(score, _size_bytes(score))
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether any score waits until its trace is judged: then the spans are to be flushed first."""
+        return self._undecided is not None and self._undecided.count > 0
 
     def _tell(self, score: Score, span: Span) -> None:
         try:
@@ -150,7 +162,7 @@ class Scores:
         return self._ledger.snapshot() if self._batch is None else self._batch.stats()
 
 
-def _batch(sender: Sender[Score], ledger: Ledger, config: Config) -> Batch[Score]:
+def _batch(sender: Sender[Score], ledger: Ledger, config: Config, undecided: Undecided | None) -> Batch[Score]:
     return Batch(
         sender,
         ledger,
@@ -163,6 +175,7 @@ def _batch(sender: Sender[Score], ledger: Ledger, config: Config) -> Batch[Score
         max_wait_s=config.max_wait_ms / 1000,
         flush_on_exit=config.flush_on_exit,
         name="otel-langfuse-scores",
+        waiting=undecided,
     )
 
 

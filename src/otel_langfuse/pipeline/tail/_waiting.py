@@ -81,6 +81,11 @@ class WaitingTraces(Generic[T]):
         trace = self._left.get(key)
         return None if trace is None else trace.kept
 
+    def is_open(self, key: int) -> bool:
+        """Whether the trace is known, and has no verdict yet."""
+        trace = self._waiting.get(key) or self._left.get(key)
+        return trace is not None and trace.kept is None
+
     def begin(self, key: int, now: float) -> Released[T]:
         """A local root of the trace starts."""
         self.of(key, now).open += 1
