@@ -129,7 +129,7 @@ def test_what_is_remembered_of_keys_and_scopes_is_bounded() -> None:
     for number in range(MAX_KEYS + 2_000):
         assert not llm(f"scope{number}", {f"key{number}": 1})
         assert llm(f"scope{number}", {f"gen_ai.{number}": 1})
-    assert len(llm._scopes) <= MAX_SCOPES
+    assert len(llm.scopes) <= MAX_SCOPES
     assert len(_llm._others) + len(_llm._marks) <= MAX_KEYS + 2
 
 

@@ -301,3 +301,85 @@ def test_an_endless_chain_of_spans_is_not_remembered_link_by_link(ends: Callable
     while up.parent is not None:
         length, up = length + 1, up.parent.up
     assert length < 5
+
+
+# -- spans that are kept whatever they carry -------------------------------------------------------------------------------------
+
+
+def warm(app: App) -> App:
+    """Scopes are known from their second span on."""
+    app.llm.start_span("seen").end()
+    app.web.start_span("seen").end()
+    assert app.processor.force_flush()
+    app.mine.clear()
+    return app
+
+
+def test_of_a_trace_that_is_kept_whatever_it_carries_nothing_is_remembered() -> None:
+    app = warm(App(filter="llm"))
+    running = app.processor._choice.lineage.running  # type: ignore[union-attr]
+    with app.llm.start_as_current_span("agent"), app.llm.start_as_current_span("model"), app.llm.start_as_current_span("tokens"):
+        assert not running
+    assert app.tree() == {"tokens": "model", "model": "agent", "*agent": None}
+
+
+def test_below_one_that_may_be_dropped_only_the_first_is_remembered() -> None:
+    app = warm(App(filter="llm"))
+    running = app.processor._choice.lineage.running  # type: ignore[union-attr]
+    with app.web.start_as_current_span("request"), app.llm.start_as_current_span("agent"):
+        assert len(running) == 2
+        with app.llm.start_as_current_span("model"), app.llm.start_as_current_span("tokens"):
+            assert len(running) == 2
+    assert not running
+    assert app.tree() == {"tokens": "model", "model": "agent", "*agent": None}
+
+
+def test_those_that_may_be_dropped_hang_on_one_that_is_kept_whatever_it_carries() -> None:
+    app = warm(App(filter="llm"))
+    with app.llm.start_as_current_span("agent"), app.web.start_as_current_span("http"), app.web.start_as_current_span("retry"):
+        with app.llm.start_as_current_span("model"):
+            pass
+        app.processor.force_flush()
+    background = app.llm.start_span("late", context=trace.set_span_in_context(app.web.start_span("other")))
+    background.end()
+    assert app.tree() == {"model": "agent", "*late": None, "*agent": None}
+
+
+def test_a_child_of_one_that_was_dropped_before_it_started_hangs_right_though_it_is_kept_whatever_it_carries() -> None:
+    app = warm(App(filter="llm"))
+    with app.llm.start_as_current_span("agent"):
+        http = app.web.start_span("http")
+        http.end()
+        with trace.use_span(http), app.llm.start_as_current_span("background"):
+            pass
+    assert app.tree() == {"background": "agent", "*agent": None}
+
+
+def test_a_trace_state_that_says_no_is_heard_of_scopes_that_are_always_kept() -> None:
+    app = warm(App(filter="llm"))
+    state = trace.TraceState([("langfuse", "keep:0")])
+    remote = trace.SpanContext(7, 8, is_remote=True, trace_flags=trace.TraceFlags(1), trace_state=state)
+    with trace.use_span(trace.NonRecordingSpan(remote)), app.llm.start_as_current_span("agent"):
+        app.llm.start_span("model").end()
+    assert app.tree() == {}
+    assert app.processor.stats().dropped["sampled_out"] == 2
+
+
+def test_below_a_span_that_is_recorded_and_not_sampled_nothing_hangs_for_sure() -> None:
+    class Recorded(Sampler):
+        decision = Decision.RECORD_AND_SAMPLE
+
+        def should_sample(self, *args: Any, **more: Any) -> SamplingResult:
+            return SamplingResult(self.decision)
+
+        def get_description(self) -> str:
+            return "Recorded"
+
+    sampler = Recorded()
+    app = warm(App(sampler=sampler, filter="llm"))
+    sampler.decision = Decision.RECORD_ONLY
+    with app.llm.start_as_current_span("recorded"):
+        sampler.decision = Decision.RECORD_AND_SAMPLE
+        with app.llm.start_as_current_span("model"):
+            pass
+    assert app.tree() == {"*model": None}

@@ -21,7 +21,7 @@ from .pipeline import filter as span_filter
 from .pipeline import sample
 from .pipeline.lineage import Kin, Lineage
 from .pipeline.tail import Tail, Trace, WaitingTraces, Whole, verdict
-from .propagation import stamped
+from .propagation import projects, stamped
 from .spans import IS_REMOTE, from_sdk, with_attributes
 from .stats import Ledger
 
@@ -77,6 +77,8 @@ class Choice:
         drops = filters or route.is_named or route.is_default is not None or route.by is not None
         self._marks = marks or filters
         self.lineage = Lineage(self._expects) if drops or tail is not None or bound < sample.ALL else None
+        says_all = predicate is None and tail is None and bound >= sample.ALL and route.by is None
+        self._scopes = self._words.scopes if self._words is not None and says_all else None  # else something else counts, too
         self._asks_at_start = tail is not None or bound < sample.ALL
         self._places = drops or tail is not None
         self.waiting: WaitingTraces[Ended] | None = None if tail is None else WaitingTraces(tail)
@@ -90,14 +92,38 @@ class Choice:
 
     def start(self, span: Any, lineage: Lineage, batch: Batch[Any]) -> None:
         """A span starts."""
-        context = span.context
-        kin = lineage.start(span, context.span_id, span.parent)
+        context, parent = span.context, span.parent
+        is_sure = self._scopes is not None and self._is_sure(span, context)
+        if is_sure and (parent is None or lineage.is_sent(parent)):
+            return
+        kin = lineage.start(span, context.span_id, parent)
+        kin.is_sure = is_sure
         if self._asks_at_start and kin.is_root:
             if kin.sampled_out is None:
                 kin.sampled_out = not self._is_sampled(span, context)
             waiting = self.waiting
             if waiting is not None and not kin.sampled_out and context.trace_flags & TraceFlags.SAMPLED:
                 batch.hold(lambda now: waiting.begin(context.trace_id, now))
+
+    def keeps(self, span: Any, context: Any) -> bool:
+        """Whether a finished span is kept whatever it carries, below the parent that it names. If not, that is to be asked."""
+        lineage = self.lineage
+        if self._scopes is None or lineage is None:
+            return False
+        try:
+            if context.span_id in lineage.running or not self._is_sure(span, context):
+                return False
+            parent = span.parent
+            return parent is None or lineage.is_sent(parent)
+        except Exception:  # noqa: BLE001 - of a foreign span: what is wrong with it, the long way says
+            return False
+
+    def _is_sure(self, span: Any, context: Any) -> bool:
+        """Whether a span is kept by its instrumentation scope alone; of scopes that were seen before."""
+        scope, scopes = span.instrumentation_scope, self._scopes
+        if scopes is None or scope is None or scopes.get(scope.name) is not True or projects or not self._member.takes_all:
+            return False
+        return bool(context.trace_flags & TraceFlags.SAMPLED) and not context.trace_state
 
     def why_not(self, span: Any, context: Any, attributes: Mapping[str, Any], kin: Kin | None) -> tuple[DropReason | None, str]:
         """Why a finished span is not for this destination, or None; and what went wrong."""

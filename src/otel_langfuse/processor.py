@@ -228,7 +228,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         # Where an exporter would send the same spans to the same project (see there), it is told of each.
         self._doubles = None if self._batch is None else doubles.for_processor(self.project)
         # But for what comes of projects and tracestate.
-        self._keeps_all = self._lineage is None and takes_arrivals and self._doubles is None
+        self._has_short_way = takes_arrivals and self._doubles is None
         if config.trust_baggage:
             propagating.add("baggage")
 
@@ -298,10 +298,10 @@ class LangfuseSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Queues the span, unless it was not sampled, is another project's, or is filtered or sampled out here."""
         # The short way, for a span that is kept whatever it carries. No step of it raises for a span of the SDK.
-        if self._keeps_all and not projects and self._member.takes_all:
+        if self._has_short_way and not projects and self._member.takes_all:
             context: Any = span.context
             is_plain = type(context) is SpanContext and context[_TRACE_STATE] is DEFAULT_TRACE_STATE
-            if is_plain:
+            if is_plain and (self._lineage is None or self._choice.keeps(span, context)):
                 if context[_TRACE_FLAGS] & _SAMPLED:
                     batch: Any = self._door
                     batch.arrivals.append(span)

@@ -49,7 +49,8 @@ class Words:
         self._all = ALL in kept
         self._llm = LLM in kept
         self._llm_dropped = EXCEPT + LLM in words
-        self._scopes: dict[str, bool | None] = {}  # None: it depends on the span's attributes
+        self.scopes: dict[str, bool | None] = {}
+        """Of the scopes seen so far, whether their spans are kept. None: it depends on a span's attributes."""
         self.keeps_all = self._all and not self._dropped and not self._llm_dropped
         if self._llm or self._llm_dropped:
             from otel_langfuse.pipeline._llm import has_llm_attributes, is_llm_scope  # noqa: PLC0415 - tables
@@ -59,11 +60,11 @@ class Words:
     def __call__(self, scope: str, attributes: Mapping[str, Any]) -> bool:
         """Whether to keep a span with this scope's name and these attributes."""
         try:
-            kept = self._scopes[scope]
+            kept = self.scopes[scope]
         except KeyError:
             kept = self._of_scope(scope)
-            if len(self._scopes) < MAX_SCOPES:
-                self._scopes[scope] = kept
+            if len(self.scopes) < MAX_SCOPES:
+                self.scopes[scope] = kept
         if kept is None:
             is_llm = self._has_llm_attributes(attributes)
             return is_llm is not self._llm_dropped

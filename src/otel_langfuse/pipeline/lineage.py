@@ -6,6 +6,9 @@ is dropped in the end although the filter would have kept it then (a predicate t
 names a parent that is not sent. The other way round, the child only hangs higher in the tree than it could. Where whole traces
 wait for their end (``tail=``), every ancestor has ended, and it is always exact.
 
+Of a span that is kept whatever it will carry, below a parent that is, too, nothing is remembered at all: its children hang on it,
+as on a parent that has ended and was kept.
+
 Pure, and safe on any thread: each step is one operation on a dict. Bounded: of running spans, and of those that were dropped
 (children may start after their parent's end), at most ``MAX_SPANS`` each are remembered, the latest. Spans are held weakly.
 """
@@ -46,7 +49,7 @@ _NOTHING: Final = Link(None, None, is_outside=True)
 class Kin:
     """One span, and what stands above it. Made by ``Lineage`` without a constructor, which would be half of what it costs."""
 
-    __slots__ = ("below", "is_root", "kept", "sampled_out", "span", "span_id", "up")
+    __slots__ = ("below", "is_root", "is_sure", "kept", "sampled_out", "span", "span_id", "up")
 
     span_id: int
     span: Any  # a weak reference; None where nothing was seen of the start
@@ -54,6 +57,7 @@ class Kin:
     below: Link | None  # what is ``up`` for its children, once it has one
     kept: bool | None  # None while it runs
     is_root: bool  # of what this process knows of the trace
+    is_sure: bool  # it will be kept whatever it carries
     sampled_out: bool | None  # with its trace, as its parent; None where that is not known
 
 
@@ -77,6 +81,7 @@ class Lineage:
         kin.span = span if span is None else ref(span)
         kin.kept = kin.below = kin.sampled_out = None
         kin.is_root = True
+        kin.is_sure = False
         running = self.running
         if parent is None:
             kin.up = _NOTHING
@@ -102,6 +107,14 @@ class Lineage:
         if len(running) > MAX_SPANS:
             _drop_first(running)
         return kin
+
+    def is_sent(self, parent: Any) -> bool:
+        """Whether a span below ``parent`` (its ``SpanContext``) hangs on it for sure, as far as this process knows."""
+        span_id = parent.span_id
+        known = self.running.get(span_id)
+        if known is None:
+            return span_id not in self._dropped and bool(parent.trace_flags & TraceFlags.SAMPLED)
+        return known.is_sure
 
     def unknown(self, span_id: int, parent: Any) -> Kin:
         """A span that has ended, of whose start nothing is known (any more): what stands above it, as far as is known now."""
