@@ -63,9 +63,9 @@ _MAX_BLANK: Final = 64
 
 @cache
 def _part() -> re.Pattern[bytes]:
-    """What says that something is a part with media in it. Few processes need it."""
+    """What stands behind ``type`` where something is a part with media in it. Few processes need it."""
     escapes, parts = r"(?:\s|\\+[nrt])*", "|".join(map(re.escape, PARTS))
-    return re.compile(rf'type\\*"{escapes}:{escapes}\\*"(?:{parts})\\*"'.encode())
+    return re.compile(rf'\\*"{escapes}:{escapes}\\*"(?:{parts})\\*"'.encode())
 
 
 def may_hold_media(data: bytes) -> bool:
@@ -84,9 +84,17 @@ def _may_be_payload(data: bytes, at: int) -> bool:
     if not before.endswith(b":"):
         return not before or before.endswith((b"n", b"r", b"t"))  # perhaps of an escaped end of line
     key = before[:-1].rstrip(_BLANK).rstrip(b'"').rstrip(b"\\")
-    return (
-        not key or key.endswith(_ALWAYS) or (key.endswith(_ONLY_IN_PARTS) and _TYPE in data and _part().search(data) is not None)
-    )
+    return not key or key.endswith(_ALWAYS) or (key.endswith(_ONLY_IN_PARTS) and _has_part(data))
+
+
+def _has_part(data: bytes) -> bool:
+    match = _part().match
+    at = data.find(_TYPE)
+    while at >= 0:
+        if match(data, at + len(_TYPE)):
+            return True
+        at = data.find(_TYPE, at + len(_TYPE))
+    return False
 
 
 def _without_data_uris(text: str, take: Take) -> str:
