@@ -316,6 +316,19 @@ def test_ids_and_long_words_are_no_reason_for_a_closer_look(text: str) -> None:
     assert not may_hold_media(text.encode())
 
 
+def test_where_group_after_group_has_something_to_change_most_are_not_tried() -> None:
+    way = quick(TARGET, MASK, LIFTING)
+    assert way is not None
+    tried: list[bytes] = []
+    look = way._glances.texts
+    way = Quick(way._glances._replace(texts=lambda data: tried.append(data) is None and look(data)))
+    assert way.written([span(number, {"a": f"{number} {SECRET}"}) for number in range(1, 6_001)]) == [None] * 6_000
+    assert len(tried) < 30
+    plain = [span(number, {"a": f"v{number}"}) for number in range(1, 2_001)]
+    assert None not in way.written(plain)[-1_000:]
+    assert None not in way.written(plain)
+
+
 # -- memory and threads --------------------------------------------------------------------------------------------------------
 
 

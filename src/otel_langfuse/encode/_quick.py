@@ -7,7 +7,7 @@ change any of it. Where they might, where a correction may be needed, and for ev
 events, links, a message ...) there is no answer here, and the long way is gone, which says the same in more time.
 
 Fails closed: what is remembered was looked at. When anything in a group has to be changed, all of the group goes the long way,
-and nothing of it is remembered.
+and nothing is remembered; where that happens again and again, few groups are tried.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from ._wire import LONGEST, attribute, field, long_text_head, varint
 
 GROUP: Final = 12
 """Spans that are looked at in one go: looking is cheapest at a few dozen kilobytes."""
+
+MAX_PASSES: Final = 31
+"""Where group after group has something to change, so many at most go the long way before one is tried again."""
 
 MAX_SHAPES: Final = 500
 MAX_KEYS: Final = 128
@@ -99,6 +102,8 @@ class _Memory:
         self._glances = glances
         self._writes = writes
         self._fine_keys: dict[tuple[str, ...], bool] = {}
+        self.passed = 0  # groups that were not tried, when there had been something to change in the one before them
+        self.passes = 0  # how many are still not to be tried
         self.forget()
 
     def forget(self) -> None:
@@ -277,6 +282,9 @@ class Quick:
             return True
 
     def _group(self, spans: Sequence[Span], memory: _Memory) -> list[Written | None]:
+        if memory.passes:
+            memory.passes -= 1
+            return [None] * len(spans)
         texts: list[bytes] = []
         made: list[Written | None] = []
         for span in spans:
@@ -288,6 +296,8 @@ class Quick:
             changes = bool(texts) and self._glances.texts(b"\0".join(texts))
         except Exception:  # noqa: BLE001 - what was not looked at must not leave
             changes = True
+        memory.passes = min(2 * memory.passed + 1, MAX_PASSES) if changes else 0
+        memory.passed = memory.passes
         if changes:
             memory.forget()
             return [None] * len(spans)
