@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_langfuse import client as clients
 from otel_langfuse import tracing
-from otel_langfuse.api import Api
 from otel_langfuse.config import sqlite_path
-from otel_langfuse.datasets import Datasets
 from otel_langfuse.errors import ApiError
 from otel_langfuse.model import ScoreFields, Stats
-from otel_langfuse.prompts import Prompt, Prompts
 from otel_langfuse.tracing.ids import observation_id_of, trace_id_of
 
 from . import _known
-from ._datasets import Dataset, DatasetItem
 from ._fields import given
 from ._handles import ObservationHandle, TraceHandle
 from ._modern import Modern
+from ._platform import Platform
 from ._start import observation_node, trace_node
 
 if TYPE_CHECKING:
@@ -37,7 +34,7 @@ _WITHOUT_MEANING: Final = frozenset(
 """Arguments of Langfuse's SDKs for their own machinery."""
 
 
-class Langfuse(Modern):
+class Langfuse(Modern, Platform):
     """Traces, observations and scores by hand, as with Langfuse's own SDKs from 2 on. Safe to use on any thread.
 
     It joins the application's TracerProvider, or makes one, as ``configure`` does; made again for the same project it leads to
@@ -101,8 +98,6 @@ class Langfuse(Modern):
     def _set(self, client: clients.Client) -> None:
         self._client = client
         self._latest: str | None = None
-        self._api: Api | None = None
-        self._prompts: Prompts | None = None
 
     @property
     def client(self) -> clients.Client:
@@ -167,63 +162,6 @@ class Langfuse(Modern):
 
     create_score = score
 
-    # -- prompts and datasets; these raise ApiError ------------------------------------------------------------------------
-
-    def get_prompt(self, name: str, **options: Any) -> Prompt:
-        """A prompt, by default the one that is labelled ``production``; see ``Prompts.get``.
-
-        Args:
-            name: of the prompt.
-            **options: ``version``, ``label``, ``fallback``, ``cache_ttl_seconds``, ``max_retries``, ``fetch_timeout_seconds``.
-
-        Raises:
-            ApiError: it cannot be fetched, and there is no fallback.
-        """
-        options.pop("type", None)  # what it is, the server says
-        return self._prompted().get(name, **options)
-
-    def create_prompt(self, *, name: str, prompt: str | list[dict[str, Any]], **options: Any) -> Prompt:
-        """Creates a prompt, or a new version of it; see ``Prompts.create``.
-
-        Raises:
-            ApiError: the server refuses, or cannot be reached.
-        """
-        return self._prompted().create(name=name, prompt=prompt, **options)
-
-    def create_dataset(self, *, name: str, description: str | None = None, metadata: Any = None) -> Dataset:
-        """Creates a dataset, or changes the one of this name; without its items.
-
-        Raises:
-            ApiError: the server refuses, or cannot be reached.
-        """
-        return Dataset(Datasets(self._calls()).create(name=name, description=description, metadata=metadata), [])
-
-    def create_dataset_item(self, *, dataset_name: str, **fields: Any) -> DatasetItem:
-        """Creates an item, or changes the one of this ``id``; see ``Datasets.create_item``.
-
-        Raises:
-            ApiError: the server refuses, or cannot be reached.
-        """
-        datasets = Datasets(self._calls())
-        return DatasetItem(self, datasets, datasets.create_item(dataset_name=dataset_name, **fields))
-
-    def get_dataset(self, name: str) -> Dataset:
-        """A dataset with its active items.
-
-        Raises:
-            ApiError: there is none of this name, or the server cannot be reached.
-        """
-        datasets = Datasets(self._calls())
-        fields, items = datasets.get(name)
-        return Dataset(fields, [DatasetItem(self, datasets, item) for item in items])
-
-    def _prompted(self) -> Prompts:
-        calls = self._calls()
-        with _lock:
-            if self._prompts is None:
-                self._prompts = Prompts(calls)
-            return self._prompts
-
     # -- the rest ----------------------------------------------------------------------------------------------------------
 
     def get_trace_id(self) -> str | None:
@@ -251,12 +189,6 @@ class Langfuse(Modern):
             why = str(error)
         _LOGGER.warning("otel-langfuse: auth_check: %s", why)
         return False
-
-    def _calls(self) -> Api:
-        with _lock:
-            if self._api is None:
-                self._api = Api(self._client.config)
-            return self._api
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Ends the traces in which nothing runs, sends all that has ended, and waits, at most ``timeout`` seconds.

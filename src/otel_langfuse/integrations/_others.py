@@ -32,7 +32,7 @@ def recorded_by(library: str, instrumentors: Iterable[tuple[str, str]]) -> str |
             NOTES.note(
                 f"recorded by {module}",
                 f"calls of {library} are recorded by {module}, and not a second time: its settings say what is recorded of "
-                f"them; to have them recorded by otel_langfuse, call {name}().uninstrument()",
+                f"them; to have them recorded by otel_langfuse, leave that out",
             )
             return module
     return None

@@ -154,13 +154,12 @@ class Call:
 
 @contextmanager
 def _said_around(said: Asked) -> Iterator[None]:
-    """What the call says of its trace, for the span that another instrumentation makes of it."""
-    token = None
-    if said.trace_context is not None and (found := joined(said.trace_context, otel_context.get_current())) is not None:
-        token = otel_context.attach(found[0])
-    try:
-        with propagate_attributes(**said.trace):
+    """What the call says of its trace, for the span that another instrumentation makes of it, or has made around this."""
+    with propagate_attributes(**said.trace):
+        found = None if said.trace_context is None else joined(said.trace_context, otel_context.get_current())
+        token = None if found is None else otel_context.attach(found[0])
+        try:
             yield
-    finally:
-        if token is not None:
-            detach(token)
+        finally:
+            if token is not None:
+                detach(token)
