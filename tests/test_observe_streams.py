@@ -19,6 +19,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from conftest import Recorder
@@ -170,6 +171,40 @@ def test_a_generator_that_a_plain_function_has_made_and_nobody_starts_is_a_call_
     observe(lambda: talkative())()  # noqa: PLW0108
     gc.collect()
     assert len(recorder.spans) == 1
+
+
+class _Locking(SpanProcessor):
+    """Holds a lock while a span ends, as exporters do."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.ended: list[str] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        assert self.lock.acquire(timeout=5), "the garbage collector ran into it"
+        self.ended.append(span.name)
+        self.lock.release()
+
+
+def test_the_garbage_collector_ends_no_span_while_somebody_holds_a_lock(recorder: Recorder) -> None:
+    locking = _Locking()
+    recorder.provider.add_span_processor(locking)
+
+    @observe
+    def returns(what: Any) -> Any:
+        return what
+
+    class Cycle:
+        held: Any
+
+    cycle = Cycle()
+    cycle.held = [returns(talkative()), cycle]  # which nobody starts, so that nothing but its being gone ends it
+    del cycle
+    with locking.lock:
+        gc.collect()
+        assert locking.ended == []
+    returns(talkative()).close()
+    assert locking.ended.count("returns") == 2
 
 
 def test_a_context_manager_of_an_observed_generator(recorder: Recorder) -> None:

@@ -811,7 +811,7 @@ def test_a_block_that_ends_in_another_context_than_it_began_in_is_no_trouble(
 def test_every_public_name_of_the_writing_side_is_at_the_front_door() -> None:
     from otel_langfuse import tracing  # noqa: PLC0415
 
-    internal = {"register", "begin_by", "begin_unless_told", "ObservationType", "TraceContext"}
+    internal = {"register", "begin_by", "begin_unless_told", "settle_gone", "ObservationType", "TraceContext"}
     assert {name for name in tracing.__all__ if getattr(otel_langfuse, name, None) is not getattr(tracing, name)} <= internal
 
 

@@ -28,7 +28,7 @@ from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
 from .propagation import current_project, project_of
 from .sampler import LangfuseSampler
 from .stats import Ledger
-from .tracing import begin_by, begin_unless_told, register
+from .tracing import begin_by, begin_unless_told, register, settle_gone
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -115,6 +115,7 @@ class Client:
             Whether all of it has been delivered; see ``LangfuseSpanProcessor.force_flush``.
         """
         deadline = time.monotonic() + timeout
+        settle_gone()
         self._begin_scores()  # so that they share the time
         flushed = _flushed(self._processors, timeout)
         return (self._scores is None or self._scores.flush(max(deadline - time.monotonic(), 0.0))) and flushed

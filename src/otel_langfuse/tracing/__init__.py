@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._gone import settle_gone
 from ._origin import begin_by, begin_unless_told, register
 from .decorator import observe
 from .fields import ObservationFields, ObservationType, TraceUpdate
@@ -43,6 +44,7 @@ __all__ = [
     "observe",
     "register",
     "set_current_trace_as_public",
+    "settle_gone",
     "start_as_current_observation",
     "start_observation",
     "update_current_generation",

@@ -13,9 +13,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from otel_langfuse import ending
+
+
+class _Settling(Protocol):
+    def settle(self) -> None:
+        """Ends it. Never raises."""
 
 
 class Open:
@@ -28,8 +33,7 @@ class Open:
         self._pid = os.getpid()
         with _State.lock:
             _State.open.add(self)
-        if not _State.is_armed:
-            _arm()
+        watch()
         settle_gone()
 
     def take(self) -> bool:
@@ -43,9 +47,7 @@ class Open:
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         if self._is_open and self._pid == getpid():
-            _State.gone.append(self)
-            if not _State.is_collecting:
-                settle_gone()
+            settle_later(self)
 
 
 class _State:
@@ -53,9 +55,22 @@ class _State:
 
     lock = threading.Lock()
     open: weakref.WeakSet[Open] = weakref.WeakSet()
-    gone: deque[Open] = deque()
+    gone: deque[_Settling] = deque()
     is_collecting = False
     is_armed = False
+
+
+def watch() -> None:
+    """To be called before there is anything that ``settle_later`` may be called with: from then on it is known who calls."""
+    if not _State.is_armed:
+        _arm()
+
+
+def settle_later(one: _Settling) -> None:
+    """Ends what nobody holds any more, now; or with the next occasion, where the garbage collector has found it."""
+    _State.gone.append(one)
+    if not _State.is_collecting:
+        settle_gone()
 
 
 def settle_gone() -> None:

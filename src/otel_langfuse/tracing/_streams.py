@@ -19,6 +19,7 @@ from otel_langfuse import picture
 from otel_langfuse.current import attach, current_context, detach
 
 from . import _ending
+from ._gone import settle_gone, settle_later, watch
 from ._origin import NOTES
 
 MAX_STREAM_ITEMS: Final = 10_000
@@ -42,6 +43,8 @@ class Stream:
     def __init__(
         self, span: Span, context: Context, *, capture: bool, transform: Callable[[Iterable[Any]], str] | None = None
     ) -> None:
+        watch()
+        settle_gone()
         self.context = context
         self.count = 0
         self._span: Span | None = span
@@ -105,10 +108,13 @@ class Stream:
         pieces = [*kept, marker] if marker else kept
         return f"[{','.join(piece if type(piece) is _Json else picture.json_text(piece) for piece in pieces)}]"
 
+    def settle(self) -> None:
+        """It was never iterated, or dropped where no event loop was left to close it."""
+        self._end(None)
+
     def __del__(self) -> None:
-        # Never iterated, or dropped where no event loop was left to close it.
         if self._span is not None:
-            self._end(None)
+            settle_later(self)
 
 
 def _decoded(item: Any) -> str | None:

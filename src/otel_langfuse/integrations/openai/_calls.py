@@ -16,7 +16,7 @@ from otel_langfuse.classic import get_client
 from otel_langfuse.current import detach
 from otel_langfuse.integrations._others import is_recorded_around, recorded_by
 from otel_langfuse.propagation import propagate_attributes
-from otel_langfuse.tracing import Observation, ObservationType
+from otel_langfuse.tracing import Observation, ObservationType, settle_gone
 from otel_langfuse.tracing._origin import NOTES, origin
 from otel_langfuse.tracing.ids import joined
 
@@ -53,6 +53,7 @@ def begun(kind: str, kwargs: dict[str, Any], own: frozenset[str]) -> Call:
         own: the names of the arguments that are for us.
     """
     ours = taken(kwargs, own)
+    settle_gone()  # a stream that somebody has left, and the garbage collector found
     if origin() is None or is_recorded_around():
         return Call(kind, kwargs, None)
     try:
