@@ -1,7 +1,18 @@
 """``from otel_langfuse.openai import openai``: the openai library itself, whose calls are recorded once this is imported.
 
-All of its clients' chat completions, completions, responses and embeddings become observations; see ``integrations.openai``
-for what a call may say about them (``name=``, ``metadata=``, ``session_id=`` ...). Needs the openai library.
+All of its clients' chat completions, completions, responses and embeddings become generations and embeddings, under whatever
+observation is current. A call may say more about them, which OpenAI is not told:
+
+- ``name`` of the observation, ``langfuse_prompt`` (a prompt to link), ``metadata`` (any mapping; OpenAI gets it, too, with
+  ``store=True``);
+- ``session_id``, ``user_id``, ``tags`` of its trace, also as ``langfuse_session_id``, ``langfuse_user_id`` and
+  ``langfuse_tags`` in ``metadata``;
+- ``trace_id`` and ``parent_observation_id``: a trace to join, by any text (see ``Langfuse.trace``); ``langfuse_public_key``: its
+  project.
+
+What a call returns and raises is the library's own. A stream's class becomes a subclass of the same name that looks at what
+passes; its observation ends when it is read to its end, closed, or gone. ``uninstrument()`` takes all of it back. Calls that
+another instrumentation of the library records are recorded by that alone. Needs the openai library.
 """
 
 from __future__ import annotations
