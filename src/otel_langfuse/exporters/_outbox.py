@@ -31,7 +31,7 @@ from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport, suppressed
 
 from ._delivery import Delivery, Left
-from ._deposits import Deposits, OneDeposit
+from ._deposits import Deposits, OneDeposit, Row, row_of
 from ._headers import public_key_of
 from ._health import Health, Suspect
 from ._patience import BeforeSpool, Once, Patience
@@ -97,7 +97,8 @@ class Outbox:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._deposits = Deposits(self._lock, lambda: self._ledger)
-        self._suspects: dict[int, Suspect] = {}
+        self._suspects: dict[Row, Suspect] = {}
+        self._being_sent: set[Row] = set()
         self._not_before = -math.inf
         self._is_outage = False
         self._broken_until = -math.inf  # the spool
@@ -146,10 +147,11 @@ class Outbox:
                 self._broken_until = time.monotonic() + BROKEN_S
                 self._note(f"the spool cannot be written, so what cannot be sent stays in memory: {error}")
                 return False
-            self._deposits.count_lost(lost)
+            self._deposits.count_lost(lost, self._spool.generation)
+            self._deposits.count_gone(self._spool.generation, self._being_sent)
             if number is None:
                 return False
-            self._deposits.put(number, sending.ledger, sending.spooled(part.spans))
+            self._deposits.put((self._spool.generation, number), sending.ledger, sending.spooled(part.spans))
             self._has_more = True
             self._changed.notify_all()
         return True
@@ -174,7 +176,7 @@ class Outbox:
             return False
         if not self._is_outage and (is_crowded or failing_s >= self._rules.after_s):
             self._is_outage = True
-            self._note(f"the destination takes nothing: what ends is kept in {self._spool.path} until it does")
+            self._ledger.note("outage", f"the destination takes nothing: what ends is kept in {self._spool.path} until it does")
         return self._is_outage
 
     def arrived(self, timeout_s: float) -> bool:
@@ -236,8 +238,7 @@ class Outbox:
                 self._pause(pause_s, wakes=False)
                 continue
             if time.monotonic() >= look_at:
-                self._take_over()
-                look_at = time.monotonic() + TAKE_OVER_INTERVAL_S
+                look_at = time.monotonic() + (TAKE_OVER_INTERVAL_S if self._take_over() else BROKEN_S)
             kept = self._take()
             if kept is not None:
                 self._send(kept)
@@ -257,21 +258,31 @@ class Outbox:
             if wakes:
                 self._has_more = False
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> bool:
         try:
             lost = self._spool.take_over(self._destination, self._rules.limits)
         except SpoolError as error:
             self._note(f"the spool cannot be read: {error}")
+            return False
         else:
-            with self._lock:
-                self._deposits.count_lost(lost)
+            with self._changed:
+                self._deposits.count_lost(lost, self._spool.generation)
+                self._deposits.count_gone(self._spool.generation, self._being_sent)
+                self._changed.notify_all()
+            return True
 
     def _take(self) -> Kept | None:
-        try:
-            return self._spool.take(self._destination)
-        except SpoolError as error:
-            self._note(f"the spool cannot be read: {error}")
-            return None
+        with self._changed:  # so that what is taken is known to be on its way
+            try:
+                kept = self._spool.take(self._destination)
+            except SpoolError as error:
+                self._note(f"the spool cannot be read: {error}")
+                return None
+            if kept is not None:
+                self._being_sent.add(row_of(kept))
+            self._deposits.count_gone(self._spool.generation, self._being_sent)
+            self._changed.notify_all()
+            return kept
 
     def _send(self, kept: Kept) -> None:
         """Sends one request that was kept, once, and puts back what of it was not taken."""
@@ -285,7 +296,7 @@ class Outbox:
         )
         left: list[Left] = []
         try:
-            delivery.run([request], kept.attempts, self._suspects.setdefault(kept.id, Suspect()))
+            delivery.run([request], kept.attempts, self._suspects.setdefault(row_of(kept), Suspect()))
             while (one := delivery.pop_left()) is not None:
                 left.append(one)
         except Exception as error:  # noqa: BLE001 - it would be the same again and again
@@ -294,27 +305,30 @@ class Outbox:
         self._settle(kept, request, left)
 
     def _settle(self, kept: Kept, request: Request, left: list[Left]) -> None:
+        row = row_of(kept)
         is_whole = bool(left) and left[0].request is request
         with self._changed:
+            self._being_sent.discard(row)
             if not is_whole:
-                self._suspects.pop(kept.id, None)
+                self._suspects.pop(row, None)
             try:
                 if not left:
-                    self._deposits.forget(kept.id)
+                    self._deposits.forget(row)
                     self._spool.remove(kept)
-                elif is_whole:
-                    self._spool.put_back(kept)
-                else:
+                elif not is_whole or not self._spool.put_back(kept):
                     self._replace(kept, [one.request for one in left])
             except SpoolError as error:  # it may be sent again, by the next process
                 self._note(f"the spool cannot be written: {error}")
+                if left:
+                    with suppress(SpoolError):  # it was damaged, perhaps, and is another one by now
+                        self._replace(kept, [one.request for one in left])
             self._changed.notify_all()
 
     def _replace(self, kept: Kept, requests: list[Request]) -> None:
         sizes = [count_spans(request.items) for request in requests]
         parts = [Part(self._own_headers(request), request.body, size) for request, size in zip(requests, sizes, strict=True)]
         numbers = self._spool.replace(kept, self._destination, parts)
-        self._deposits.replace(kept.id, numbers, sizes)
+        self._deposits.replace(row_of(kept), [(self._spool.generation, number) for number in numbers], sizes)
         self._has_more = True
 
     def _own_headers(self, request: Request) -> dict[str, str]:
