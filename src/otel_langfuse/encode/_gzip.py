@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from hashlib import sha512
 from typing import Final
 
 LEVEL: Final = 2
@@ -21,8 +22,16 @@ def _best() -> Callable[[bytes], bytes]:
         from isal import isal_zlib  # noqa: PLC0415 - there are machines without it
     except ImportError:
         return _zlib_gzip
-    # 5 us for 3.2 KB of a batch, where zlib takes 25.
-    return lambda body: bytes(isal_zlib.compress(body, LEVEL, 31))
+
+    def _isal_gzip(body: bytes) -> bytes:
+        """5 us for 3.2 KB of a batch, where zlib takes 25."""
+        compressed = bytes(isal_zlib.compress(body, LEVEL, 31))
+        # isal leaves the upper halves of the vector registers in use. As long as they are, all else that this thread does takes a
+        # fifth longer (measured: 17.6 us a span instead of 14.7); OpenSSL's SHA-512 clears them when it ends (vzeroupper).
+        sha512(b"", usedforsecurity=False).digest()
+        return compressed
+
+    return _isal_gzip
 
 
 gzip: Callable[[bytes], bytes] = _best()
