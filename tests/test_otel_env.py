@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_langfuse import ConfigError, LangfuseIngestionExporter, LangfuseOTLPExporter, LangfuseSpanProcessor
-from otel_langfuse.config import otlp_variables
+from otel_langfuse.api import Api
+from otel_langfuse.config import Config, otlp_variables
+from otel_langfuse.errors import ApiError
 from otel_langfuse.exporters import _otel_env
 from otel_langfuse.exporters.entry_points import LangfuseIngestionTracesExporter, LangfuseTracesExporter
+from otel_langfuse.scores import Scores
 from servers import Server, multi_status, provider_with, sdk_spans, status, when
 
 pytestmark = pytest.mark.usefixtures("every_span")
@@ -247,6 +251,57 @@ def test_nothing_that_is_for_another_vendor_reaches_langfuse(door: str, vendor: 
         assert "HONEYKEY" not in repr(langfuse.received)
         assert langfuse.received[0].headers["authorization"].startswith("Basic ")
         assert not vendor.received
+
+
+def by_scores() -> None:
+    scores = Scores(Config.from_env())
+    scores.create("good", 1.0, trace_id="a" * 32)
+    scores.flush(5.0)
+    scores.shutdown(0.5)
+
+
+def by_media() -> None:
+    exporter = LangfuseOTLPExporter()
+    exporter.export(sdk_spans(["a"], **{"input.value": "data:image/png;base64,iVBORw0KGgo" + "A" * 401 + "="}))
+    exporter.shutdown()
+
+
+def by_api() -> None:
+    api = Api(Config.from_env())
+    with contextlib.suppress(ApiError):
+        api.call("POST", "/v2/prompts", {"name": "p"})
+    api.close()
+
+
+OTHER_DOORS = {"scores": by_scores, "media": by_media, "prompts and datasets": by_api}
+
+
+@pytest.mark.parametrize("door", OTHER_DOORS)
+def test_neither_does_it_by_scores_media_and_prompts(door: str, vendor: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(when(lambda got: got.path.endswith("/ingestion"), multi_status(lambda _: None), status(200))) as langfuse:
+        use(langfuse, monkeypatch)
+        OTHER_DOORS[door]()
+        assert langfuse.received
+        assert any(door.split(maxsplit=1)[0].rstrip("s") in received.path for received in langfuse.received) or door == "scores"
+        assert "HONEYKEY" not in repr(langfuse.received)
+        assert all(received.headers["authorization"].startswith("Basic ") for received in langfuse.received)
+        assert not vendor.received
+
+
+@pytest.mark.parametrize("code", [302, 307])
+@pytest.mark.parametrize("door", [*(door for door in TO_LANGFUSE if door != "processor"), *OTHER_DOORS])
+def test_no_door_follows_a_redirect_to_another_host(door: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server() as elsewhere, Server(status(code, Location=f"{elsewhere.url}/api/public/otel/v1/traces")) as langfuse:
+        use(langfuse, monkeypatch)
+        (TO_LANGFUSE | OTHER_DOORS)[door]()
+        assert langfuse.received
+        assert not elsewhere.received
+
+
+def use(langfuse: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFUSE_BASE_URL", langfuse.url)
+    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-lf-1")
+    monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-lf-SECRET")
 
 
 def test_nothing_that_is_for_langfuse_reaches_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,8 +153,9 @@ def test_a_server_that_reads_slowly_cannot_hold_a_large_body_longer_than_the_tim
 
         def read_slowly() -> None:
             connection, _ = listener.accept()
-            while not stopped.wait(0.02):
-                connection.recv(1 << 16)
+            with connection:
+                while not stopped.wait(0.02):
+                    connection.recv(1 << 16)
 
         thread = threading.Thread(target=read_slowly)
         thread.start()
