@@ -90,7 +90,7 @@ PLANTS = {
     "local imports cli": ("local/planted.py", "import otel_langfuse.cli", {LAYERS}),
     "tracing imports exporters": ("tracing/planted.py", "from otel_langfuse import exporters", {DOWN}),
     "tracing imports processor": ("tracing/planted.py", "from otel_langfuse import processor", {LAYERS, DOWN}),
-    "processor imports tracing": ("processor.py", "from otel_langfuse import tracing", {LAYERS, UP}),
+    "processor imports tracing": ("processor/__init__.py", "from otel_langfuse import tracing", {LAYERS, UP}),
     "exporters import tracing": ("exporters/planted.py", "import otel_langfuse.tracing", {LAYERS, UP}),
     "a pure room imports config": ("translate.py", "from otel_langfuse.config import Config", {PURE}),
     "a pure room imports stats": ("prepare.py", "from otel_langfuse import stats", {PURE}),
@@ -176,7 +176,7 @@ def test_sdk_types_and_the_environment_are_only_in_their_rooms(tree: Path) -> No
 )
 def test_a_planted_use_is_found_in_a_room_that_may_not(tree: Path, line: str, name: str) -> None:
     plant(tree, "batch.py", line)
-    plant(tree, "processor.py", line)
+    plant(tree, "processor/__init__.py", line)
     rooms = uses_of_banned(tree)[name]
     assert "batch" in rooms
     assert "processor" in rooms  # allowed the SDK, not the environment: the ban is looked at by name

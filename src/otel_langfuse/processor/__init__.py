@@ -16,35 +16,37 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState, format_trace_id
 
-from . import attributes as names
-from . import doubles, meters, model
-from .batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
-from .choice import KEPT, Choice
-from .config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
-from .ended import attributes_of, held_bytes, span_of
-from .errors import ConfigError, DropReason
-from .exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures
-from .masks import masking_for
-from .model import Stats
-from .neighbours import Member
-from .pipeline import filter as span_filter
-from .pipeline import sample
-from .pipeline.filter import ALL, LLM, Words
-from .pipeline.lineage import Kin
-from .pipeline.mask import Mask, Masking
-from .pipeline.route import By, Route, checked_route
-from .pipeline.tail import Rule, Tail, checked
-from .prepare import Ready, ready
-from .propagation import is_late, note_project, projects, propagating, set_propagated
-from .spans import to_sdk
-from .stats import Ledger
-from .transport import suppressed
+from otel_langfuse import attributes as names
+from otel_langfuse import doubles, meters, model
+from otel_langfuse.batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
+from otel_langfuse.choice import KEPT, Choice
+from otel_langfuse.config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
+from otel_langfuse.ended import attributes_of, held_bytes, span_of
+from otel_langfuse.errors import ConfigError, DropReason
+from otel_langfuse.exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures
+from otel_langfuse.masks import masking_for
+from otel_langfuse.model import Stats
+from otel_langfuse.neighbours import Member
+from otel_langfuse.pipeline import filter as span_filter
+from otel_langfuse.pipeline import sample
+from otel_langfuse.pipeline.filter import ALL, LLM, Words
+from otel_langfuse.pipeline.lineage import Kin
+from otel_langfuse.pipeline.mask import Mask, Masking
+from otel_langfuse.pipeline.route import By, Route, checked_route
+from otel_langfuse.pipeline.tail import Rule, Tail, checked
+from otel_langfuse.prepare import Ready, ready
+from otel_langfuse.propagation import is_late, note_project, projects, propagating, set_propagated
+from otel_langfuse.spans import to_sdk
+from otel_langfuse.stats import Ledger
+from otel_langfuse.transport import suppressed
+
+from ._senders import Foreign, Ours
+from ._settings import FUNCTIONS, ProcessorSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-FUNCTIONS: Final = ("mask", "mask_otel_spans", "should_export_span", "tail", "project", "default", "route")
-"""Settings of a processor that come from no variable, so that they are in no table."""
+__all__ = ["FUNCTIONS", "LangfuseSpanProcessor", "ProcessorSettings"]
 
 _PROBE: Final = TraceState()
 _TRACE_STATE: Final = next(i for i, part in enumerate(SpanContext(1, 1, False, trace_state=_PROBE)) if part is _PROBE)
@@ -52,49 +54,6 @@ _TRACE_FLAGS: Final = next(i for i, part in enumerate(SpanContext(1, 1, False, T
 """Where in the tuple that a ``SpanContext`` is these stand: reading them there takes no call."""
 
 _SAMPLED: Final = int(TraceFlags.SAMPLED)
-
-
-class ProcessorSettings(TypedDict, total=False):
-    """The settings of ``LangfuseSpanProcessor``, which says what each is; for functions that hand them on, too."""
-
-    public_key: str | None
-    secret_key: str | None
-    base_url: str | None
-    environment: str | None
-    release: str | None
-    project: str | None
-    default: bool | None
-    route: By | None
-    mask: Mask | None
-    mask_secrets: bool | None
-    mask_timeout: float | None
-    mask_otel_spans: Callable[..., Any] | None
-    sample_rate: float | None
-    tail: Tail | Sequence[Rule] | None
-    filter: str | Sequence[str] | None
-    should_export_span: span_filter.Predicate | None
-    flush_at: int | None
-    flush_interval: float | None
-    max_queue_spans: int | None
-    max_queue_bytes: int | None
-    queue_policy: str | None
-    max_wait_ms: float | None
-    threads: int | None
-    timeout: float | None
-    spool_path: str | os.PathLike[str] | None
-    spool_mode: str | None
-    spool_after: float | None
-    spool_max_bytes: int | None
-    spool_max_age: float | None
-    media: str | os.PathLike[str] | bool | None
-    media_threads: int | None
-    media_wait: float | None
-    max_media_bytes: int | None
-    flush_on_exit: bool | None
-    trust_baggage: bool | None
-    enabled: bool | None
-    debug: bool | None
-    max_retries: int | None
 
 
 class LangfuseSpanProcessor(SpanProcessor):
@@ -250,11 +209,11 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[Any]:
         parts = (self._masking, self._choice, self._ledger, self._component)
-        ours = _Ours(exporter, *parts) if isinstance(exporter, LangfuseExporter) else None
+        ours = Ours(exporter, *parts) if isinstance(exporter, LangfuseExporter) else None
         self._media = exporter.media if isinstance(exporter, LangfuseExporter) else media_way_for(config, _name(exporter))
         keeps = isinstance(exporter, LangfuseExporter) and exporter.keeps
         return Batch(
-            ours or _Foreign(exporter, *parts, media=self._media),
+            ours or Foreign(exporter, *parts, media=self._media),
             self._ledger,
             max_items=config.max_queue_spans,
             max_bytes=config.max_queue_bytes,
@@ -484,118 +443,3 @@ def _component(exporter: SpanExporter, account: Callable[[], meters.Account]) ->
         return meters.Component(account, is_processor=True, address=exporter.name)
     kind = f"{type(exporter).__module__}.{type(exporter).__qualname__}"
     return meters.Component(account, is_processor=True, exporter_type=kind)
-
-
-# -- the worker's thread -------------------------------------------------------------------------------------------------------
-
-
-class _Ours:
-    """Behind the queue: one of our exporters, which takes our ``Span``s."""
-
-    def __init__(
-        self,
-        exporter: LangfuseExporter,
-        mask: Masking | None,
-        choice: Choice,
-        ledger: Ledger,
-        component: meters.Component,
-    ) -> None:
-        self._exporter = exporter
-        self._mask = mask
-        self._choice = choice
-        self._ledger = ledger
-        self._component = component
-        self._preparing: set[int] = set()
-
-    def send(self, sending: Sending[Any]) -> None:
-        with suppressed(), self._component.timed(sending):
-            self._preparing.add(id(sending))
-            try:
-                masked = self._ready(sending)
-            finally:
-                self._preparing.discard(id(sending))
-            self._exporter.deliver_ready(masked, sending)
-
-    def _ready(self, sending: Sending[Any]) -> Ready:
-        masked = self._exporter.ready([span for _, span in self._choice.chosen(sending)], self._mask)
-        note_failures(masked, self._ledger)
-        return masked
-
-    def keep(self, sending: Sending[Any]) -> None:
-        with suppressed():
-            # While a mask does not come to an end on the worker, it would not here either, and nothing is kept unmasked.
-            self._exporter.keep(sending, lambda: [] if self._preparing else self._without_media(sending))
-
-    def _without_media(self, sending: Sending[Any]) -> Sequence[Any]:
-        spans = self._ready(sending).spans
-        return spans if self._exporter.media is None else self._exporter.media.given_up(spans)
-
-    def arrived(self, timeout_s: float) -> bool:
-        return self._exporter.arrived(timeout_s)
-
-    def finish(self, timeout_s: float) -> None:
-        self._exporter.finish(timeout_s)
-
-    def flush(self, timeout_s: float) -> bool:
-        return self._exporter.media is None or self._exporter.media.flush(timeout_s)
-
-    def close(self) -> None:
-        if self._exporter.media is not None:
-            self._exporter.media.shutdown(MEDIA_END_S)
-        self._exporter.close()
-
-
-class _Foreign:
-    """Behind the queue: anybody's exporter, which takes the SDK's spans. What it does about retries is its own affair."""
-
-    def __init__(
-        self,
-        exporter: SpanExporter,
-        mask: Masking | None,
-        choice: Choice,
-        ledger: Ledger,
-        component: meters.Component,
-        *,
-        media: MediaWay | None,
-    ) -> None:
-        self._exporter = exporter
-        self._mask = mask
-        self._choice = choice
-        self._ledger = ledger
-        self._component = component
-        self._media = media
-
-    def send(self, sending: Sending[Any]) -> None:
-        with suppressed(), self._component.timed(sending):
-            spans: list[ReadableSpan] = [span_of(item) for item in sending.items]
-            changes = self._mask is not None or self._media is not None or self._choice.changes
-            if changes or any(is_late(format_trace_id(span.context.trace_id)) for span in spans):
-                spans = self._ready(sending)
-            if not spans:
-                return
-            result = self._exporter.export(spans)
-            if result is SpanExportResult.FAILURE:
-                sending.finish(f"{type(self._exporter).__name__} reports failure")
-            else:
-                sending.exported(sending.undecided)
-
-    def _ready(self, sending: Sending[Any]) -> list[ReadableSpan]:
-        """What may leave of the spans, media taken out; the original objects where nothing changed."""
-        chosen = self._choice.chosen(sending)
-        masked = ready([span for _, span in chosen], self._mask, None if self._media is None else self._media.lifting)
-        note_failures(masked, self._ledger)
-        left = masked.spans if self._media is None else self._media.settled(masked.spans, sending)
-        made: dict[int, tuple[Any, Any]] = {}
-        return [
-            original if original is not None and new is old else to_sdk(new, made)
-            for (original, old), new in zip(chosen, left, strict=True)
-        ]
-
-    def flush(self, timeout_s: float) -> bool:
-        has_media = self._media is None or self._media.flush(timeout_s)
-        return self._exporter.force_flush(int(timeout_s * 1000)) is not False and has_media
-
-    def close(self) -> None:
-        if self._media is not None:
-            self._media.shutdown(MEDIA_END_S)
-        self._exporter.shutdown()
