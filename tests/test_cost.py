@@ -90,17 +90,17 @@ def plain(processor: SpanProcessor, workload: str) -> Callable[[], None]:
     return lambda: workloads.WORKLOADS[workload](tracer, COUNT)
 
 
-@pytest.mark.parametrize(("workload", "more"), [("W1", 9), ("W2", 7), ("W4", 9)])
-def test_a_span_of_anybody_costs_the_application_few_more_calls(
+@pytest.mark.parametrize(("workload", "more"), [("W1", 1), ("W2", 1), ("W4", 1)])
+def test_a_span_of_anybody_costs_the_application_hardly_a_call_more(
     workload: str, more: int, processors: Callable[[bool], SpanProcessor]
 ) -> None:
     ours, stock = (calls_of(plain(processors(is_ours), workload)) / COUNT for is_ours in (True, False))
     if OLD:
-        more += 3  # an SDK that keeps attributes elsewhere is asked for a copy
+        more += 2  # its own processor takes fewer
     assert ours - stock <= more, (ours, stock)
 
 
-@pytest.mark.parametrize(("workload", "ratio"), [("W1", 1.15), ("W4", 1.15), ("W2", 1.2)])
+@pytest.mark.parametrize(("workload", "ratio"), [("W1", 1.1), ("W4", 1.1), ("W2", 1.12)])
 def test_a_span_that_waits_holds_hardly_more_blocks_of_memory(
     workload: str, ratio: float, processors: Callable[[bool], SpanProcessor]
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_span_that_waits_holds_hardly_more_blocks_of_memory(
     pytest.fail(f"{ours} blocks for each, and {stock} with the stock processor")
 
 
-def test_an_observation_by_our_api_costs_no_more_calls_than_the_same_by_hand(
+def test_an_observation_by_our_api_costs_three_quarters_of_the_calls_of_the_same_by_hand(
     monkeypatch: pytest.MonkeyPatch, processors: Callable[[bool], SpanProcessor]
 ) -> None:
     bare = calls_of(plain(processors(False), "W1")) / COUNT
@@ -120,7 +120,7 @@ def test_an_observation_by_our_api_costs_no_more_calls_than_the_same_by_hand(
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     subjects.ours_w1(20)
     ours = calls_of(lambda: subjects.ours_w1(COUNT)) / COUNT
-    assert ours <= bare, (ours, bare)
+    assert ours <= 0.75 * bare, (ours, bare)
 
 
 @pytest.mark.parametrize("quickly", [True, False])

@@ -6,24 +6,23 @@ bytes the span holds; the worker reads the same dict.
 
 from __future__ import annotations
 
-import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState, format_trace_id
+from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState
 
 from otel_langfuse import attributes as names
 from otel_langfuse import doubles, meters, model
-from otel_langfuse.batch import SHUTDOWN_TIMEOUT_S, Batch, Sending
+from otel_langfuse.batch import SHUTDOWN_TIMEOUT_S, Batch
 from otel_langfuse.choice import KEPT, Choice
 from otel_langfuse.config import MEDIA_SETTINGS, SPOOL_SETTINGS, Config
-from otel_langfuse.ended import attributes_of, held_bytes, span_of
+from otel_langfuse.ended import attributes_of, held_bytes
 from otel_langfuse.errors import ConfigError, DropReason
-from otel_langfuse.exporters import MEDIA_END_S, LangfuseExporter, MediaWay, exporter_for, media_way_for, note_failures
+from otel_langfuse.exporters import LangfuseExporter, MediaWay, exporter_for, media_way_for
 from otel_langfuse.masks import masking_for
 from otel_langfuse.model import Stats
 from otel_langfuse.neighbours import Member
@@ -31,14 +30,12 @@ from otel_langfuse.pipeline import filter as span_filter
 from otel_langfuse.pipeline import sample
 from otel_langfuse.pipeline.filter import ALL, LLM, Words
 from otel_langfuse.pipeline.lineage import Kin
-from otel_langfuse.pipeline.mask import Mask, Masking
-from otel_langfuse.pipeline.route import By, Route, checked_route
-from otel_langfuse.pipeline.tail import Rule, Tail, checked
-from otel_langfuse.prepare import Ready, ready
-from otel_langfuse.propagation import is_late, note_project, projects, propagating, set_propagated
+from otel_langfuse.pipeline.mask import Masking
+from otel_langfuse.pipeline.route import Route, checked_route
+from otel_langfuse.pipeline.tail import Tail, checked
+from otel_langfuse.propagation import note_project, projects, propagating, set_propagated
 from otel_langfuse.spans import to_sdk
 from otel_langfuse.stats import Ledger
-from otel_langfuse.transport import suppressed
 
 from ._senders import Foreign, Ours
 from ._settings import FUNCTIONS, ProcessorSettings
