@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -172,3 +173,45 @@ def test_other_values_take_the_form_that_an_attribute_can_have() -> None:
             "langfuse.trace.metadata.dict": '{"a":[1]}',
             "langfuse.trace.metadata.flag": True,
         }
+
+
+EVERYTHING: dict[str, Any] = {
+    "user_id": "u",
+    "session_id": "s",
+    "tags": ["t"],
+    "trace_name": "n",
+    "version": "1",
+    "metadata": {"k": "v"},
+}
+
+
+def test_everything_reaches_third_party_spans_on_threads_of_pools_and_in_tasks(spans: Spans) -> None:
+    """Where Python or the caller takes the context along: what a bare pool or thread does not, propagates in neither SDK."""
+    third_party = spans.provider.get_tracer("opentelemetry.instrumentation.redis")
+
+    def work(name: str) -> None:
+        third_party.start_span(name).end()
+
+    async def tasks() -> None:
+        await asyncio.to_thread(work, "to_thread")
+        await asyncio.gather(asyncio.create_task(asyncio.to_thread(work, "task")), *(in_task(f"task {i}") for i in range(3)))
+        await asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work, "executor")
+
+    async def in_task(name: str) -> None:
+        await asyncio.sleep(0.001)
+        work(name)
+
+    with propagate_attributes(**EVERYTHING), ThreadPoolExecutor(2) as pool:
+        asyncio.run(tasks())
+        for name in ("pool 1", "pool 2"):
+            pool.submit(contextvars.copy_context().run, work, name).result()
+    said = {
+        "user.id": "u",
+        "session.id": "s",
+        "langfuse.trace.tags": ("t",),
+        "langfuse.trace.name": "n",
+        "langfuse.version": "1",
+        "langfuse.trace.metadata.k": "v",
+    }
+    for name in ("to_thread", "task", "task 0", "task 2", "executor", "pool 1", "pool 2"):
+        assert spans[name] == said, name

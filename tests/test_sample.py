@@ -227,3 +227,25 @@ def test_configure_adds_the_sampler_to_a_provider_that_it_makes() -> None:
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "keep:0"
+
+
+@pytest.mark.parametrize("sampler", [True, False])
+def test_of_two_projects_with_different_rates_on_one_provider_no_trace_is_broken(sampler: bool) -> None:
+    """Each gets whole traces: with the sampler the same ones, without it those of its own rate, one rate among the other."""
+    low, high = InMemorySpanExporter(), InMemorySpanExporter()
+    provider = TracerProvider(sampler=LangfuseSampler(0.4) if sampler else None, shutdown_on_exit=False)
+    processors = [LangfuseSpanProcessor(low, sample_rate=0.3), LangfuseSpanProcessor(high, sample_rate=0.7)]
+    for processor in processors:
+        provider.add_span_processor(processor)
+    tracer = provider.get_tracer("app")
+    for _ in range(500):
+        with tracer.start_as_current_span("root"), tracer.start_as_current_span("step"):
+            tracer.start_span("leaf").end()
+    for processor in processors:
+        assert processor.force_flush()
+    of_low, of_high = (Counter(span.context.trace_id for span in one.get_finished_spans()) for one in (low, high))
+    assert {*of_low.values(), *of_high.values()} == {3}
+    assert of_low.keys() <= of_high.keys()
+    assert (of_low.keys() == of_high.keys()) is sampler
+    for found, rate in ((of_low, 0.4 if sampler else 0.3), (of_high, 0.4 if sampler else 0.7)):
+        assert abs(len(found) - 500 * rate) <= 4.5 * math.sqrt(500 * rate * (1 - rate))

@@ -2,7 +2,8 @@
 
 Covered: attributes with their keys, at any depth; span name, status message and trace state; names and attributes of span events
 (exceptions with their messages and stack traces); attributes of links, resource and scope; and what is not on a span, by
-``Masking.value``: comments and metadata of scores, variables of prompts.
+``Masking.value``: comments and metadata of scores, media that are text. Variables of prompts leave on spans alone: as part of an
+input, or in attributes of their own.
 
 ``mask=`` is a function of one value, a ``MaskRule``, the name of a preset, or a list of such. Applied are, in this order:
 functions and rules as they are listed, ``mask_otel_spans=``, ``content``, and at the end, over everything that the others left or
@@ -110,11 +111,11 @@ class Masking:
         return None if self._steps or self._of_batch is not None else self._texts
 
     def value(self, value: Any, field: str) -> tuple[Any, int]:
-        """Masks what is on no span: a score's comment or metadata, a prompt's variables.
+        """Masks what is on no span: a score's comment or metadata, media that are text.
 
         Args:
             value: of any JSON type. Functions of the user's are given it as it is, not each text of it.
-            field: what it is; rules by field and ``content`` go by it: "comment", "metadata", "variables", "input" ...
+            field: what it is; rules by field and ``content`` go by it: "comment", "metadata", "media", "input" ...
 
         Returns:
             What may leave, and how many values could not be masked, of which ``FAILED`` is sent.

@@ -36,6 +36,7 @@ _MORE: Final = {
         *("haystack.*.output", "haystack.*.output_data", "flue.task.result", "flue.turn.output", "ai.response.*", "ai.result.*"),
     ),
     "metadata": ("metadata", "metadata.*"),
+    "variables": ("llm.prompt_template.variables", "traceloop.prompt.template_variables*"),
     "user_id": ("gen_ai.request.user", "llm.openai.user", "user", "user.email", "user.name", "user.full_name"),
 }
 _SAME: Final = {"trace_input": "input", "trace_output": "output"}
@@ -70,7 +71,7 @@ def table() -> dict[str, _Keys]:
             found["metadata"][1].add(prefix)
     for field, names in _MORE.items():
         for name in names:
-            keys, prefixes, middles, _ = found[field]
+            keys, prefixes, middles, _ = found.setdefault(field, (set(), set(), set(), set()))
             start, star, end = name.partition("*")
             if not star:
                 keys.add(name)
@@ -100,4 +101,4 @@ def holds(place: Place, field: str) -> bool:
 
 def fields() -> frozenset[str]:
     """The fields that there are."""
-    return frozenset(table()) | {"comment", "variables"}
+    return frozenset(table()) | {"comment"}

@@ -30,7 +30,7 @@ class MaskRule:
         attributes: keys of attributes of spans, span events, links, resource and scope; ``*`` stands for any characters.
         fields: fields of the observation, whatever attribute the instrumentation keeps them in: ``input``, ``output``,
             ``metadata``, ``model_parameters``, ``tags``, ``user_id``, ``session_id``, ``name``, ``status_message`` ...; of
-            scores ``comment`` and ``metadata``, of prompts ``variables``.
+            scores ``comment`` and ``metadata``; ``variables`` of prompts where an instrumentation records them apart.
         paths: places inside values that hold JSON: ``$.user.email``, ``messages[*].content``, ``..name`` (at any depth).
         keys: names inside values that hold JSON, at any depth, and last segments of attributes' keys: ``card_number``. Case,
             ``-`` and ``_`` do not count.
