@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_langfuse
-from otel_langfuse import ConfigError, configure
+from otel_langfuse import ConfigError, LangfuseSpanProcessor, configure
 from servers import Server
 
 pytestmark = pytest.mark.usefixtures("every_span")
@@ -169,6 +169,30 @@ def test_other_settings_for_the_same_destination_are_an_error_that_names_both_pl
         provider.get_tracer("t").start_span("a").end()
         assert first.flush(5)
         assert server.names == ["a"], "the first one goes on"
+
+
+def test_two_processors_by_hand_for_one_project_are_named_with_both_places(caplog: pytest.LogCaptureFixture) -> None:
+    with Server() as server:
+        here = inspect.currentframe()
+        assert here is not None
+        mine = TracerProvider(shutdown_on_exit=False)
+        line = here.f_lineno + 1
+        first = LangfuseSpanProcessor(base_url=server.url, **KEYS)
+        second = LangfuseSpanProcessor(base_url=server.url, mask="pii", **KEYS)
+        other = LangfuseSpanProcessor(base_url=server.url, public_key="pk-lf-2", secret_key="sk-lf-2", project="other")
+        for processor in (first, other, second):
+            mine.add_span_processor(processor)
+        for name in ("a", "b"):
+            mine.get_tracer("t").start_span(name).end()
+        (told,) = [one.getMessage() for one in caplog.records if "twice" in one.getMessage()]
+        assert f"made at {__file__}:{line} and at {__file__}:{line + 1}" in told
+        for processor in (first, second, other):
+            processor.shutdown(2_000)
+        third = LangfuseSpanProcessor(base_url=server.url, **KEYS)
+        mine.add_span_processor(third)
+        mine.get_tracer("t").start_span("c").end()
+        third.shutdown(2_000)
+        assert sum("twice" in one.getMessage() for one in caplog.records) == 1, "of those that have ended nothing is said"
 
 
 def test_no_settings_at_all_contradict_nothing(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from .config import Config, sqlite_path, wants_processor
 from .errors import ConfigError
 from .exporters import entry_points, missing_keys
 from .model import Stats
+from .neighbours import place_of_caller
 from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
 from .propagation import current_project, project_of
 from .sampler import LangfuseSampler
@@ -215,7 +215,7 @@ def configure(
     Raises:
         ConfigError: a setting cannot work, or contradicts an earlier call; the message names both places.
     """
-    return _configured(_call(exporter, tracer_provider, settings, _place()))
+    return _configured(_call(exporter, tracer_provider, settings, place_of_caller()))
 
 
 def find(project: str | None = None) -> Client:
@@ -296,14 +296,6 @@ def _call(
     values: dict[str, Any] = dict(settings)
     functions = {name: values.pop(name, None) for name in FUNCTIONS}
     return _Call(exporter, tracer_provider, settings, Config.from_env(**values), functions, place, is_implicit)
-
-
-def _place() -> str:
-    """File and line of the application's code that called us."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
-        frame = frame.f_back
-    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _configured(call: _Call) -> Client:

@@ -6,6 +6,7 @@ providers apart. A processor that was added while spans are open, and sees them 
 
 from __future__ import annotations
 
+import inspect
 import os
 import weakref
 from collections.abc import Callable
@@ -17,6 +18,14 @@ from .pipeline.route import By, Route, named_by, reason
 from .propagation import project_of
 
 
+def place_of_caller() -> str:
+    """File and line of the application's code that called us."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame = frame.f_back
+    return "?" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 class _Neighbours:
     """The processors of one provider. A provider lets go of none of them; so the routes of ended ones stay known."""
 
@@ -26,10 +35,13 @@ class _Neighbours:
         self.several = False  # two Langfuse projects were active at the same time; it stays so when one of them ends
         self._members: list[weakref.ref[Member]] = []
 
-    def add(self, member: Member) -> None:
+    def add(self, member: Member) -> Member | None:
+        """Returns another living one that sends to the same project."""
         living = [found for reference in self._members if (found := reference()) is not None]
         if member in living:
-            return
+            return None
+        mine = member.route.identity
+        twin = next((one for one in living if mine is not None and one.route.identity == mine and not one.has_ended()), None)
         living.append(member)
         member.met = (*member.met, self)
         self._members = [weakref.ref(found) for found in living]
@@ -39,6 +51,7 @@ class _Neighbours:
         self.several = self.several or len(active - {None}) > 1
         for found in living:
             found.look()
+        return twin
 
     def speaks(self, member: Member) -> bool:
         """Whether it is the first of the living projects: one line for all of them is enough."""
@@ -52,10 +65,13 @@ class Member:
     Args:
         route: what it says about the spans that are meant for it.
         has_ended: whether it was shut down.
+        note: logs a warning, given its topic and a line.
     """
 
-    def __init__(self, route: Route, has_ended: Callable[[], bool]) -> None:
+    def __init__(self, route: Route, has_ended: Callable[[], bool], note: Callable[[str, str], None] | None = None) -> None:
         self.route = route
+        self.place = place_of_caller()
+        self._note = note
         self.gives_way = False  # another processor has taken its place
         self._has_ended = has_ended
         self.met: tuple[_Neighbours, ...] = ()  # mostly one: hardly anybody adds a processor to two providers
@@ -105,7 +121,13 @@ class Member:
 
     def _join(self, found: _Neighbours) -> None:
         with _lock:
-            found.add(self)
+            twin = found.add(self)
+        if twin is not None and self._note is not None:
+            self._note(
+                "twin",
+                "every span is sent twice, by two processors of one provider for the same project, each with its own mask and "
+                f"filter: made at {twin.place} and at {self.place}",
+            )
 
 
 # -- providers, by what their spans carry ----------------------------------------------------------------------------------

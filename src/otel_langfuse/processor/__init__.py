@@ -166,9 +166,9 @@ class LangfuseSpanProcessor(SpanProcessor):
         public_key = self._exporter.public_key if isinstance(self._exporter, LangfuseExporter) else ""
         found = checked_route(**routing, destination=self.project if public_key else None, public_key=public_key)
         me = weakref.ref(self)  # no cycle: a processor that nobody holds is gone at once
-        self._member = Member(found, lambda: (one := me()) is None or one.is_shut_down)
-        self._trust_baggage = config.trust_baggage
         self._ledger = Ledger(name=_name(self._exporter))
+        self._member = Member(found, lambda: (one := me()) is None or one.is_shut_down, self._ledger.note)
+        self._trust_baggage = config.trust_baggage
         if exporter is not None and config.spool_path is not None and not isinstance(exporter, LangfuseExporter):
             self._ledger.note("spool", f"LANGFUSE_SPOOL_PATH is set, but {type(exporter).__name__} does not know of it")
         self._capacity = config.max_queue_spans

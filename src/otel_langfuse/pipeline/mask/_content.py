@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from otel_langfuse.pipeline.mask._ask import Work, parsed
@@ -93,7 +94,12 @@ def names_itself(name: str, attributes: Mapping[str, Any]) -> bool:
 
 
 def _stays(key: str, value: Any) -> bool:
-    return _KEPT.fullmatch(key) is not None and _is_short(value)
+    return _is_structure(key) and _is_short(value)
+
+
+@lru_cache(4096)  # what instrumentations call their attributes; keys that somebody makes up push each other out
+def _is_structure(key: str) -> bool:
+    return _KEPT.fullmatch(key) is not None
 
 
 def _of(place: Place) -> Any:
