@@ -98,6 +98,14 @@ def test_texts_are_looked_through_together_as_each_alone() -> None:
             assert together == [alone[texts.index(text)] for text in group]
 
 
+@pytest.mark.parametrize("before", ["", "\x80" * 40, "é" * 40, "x" + "é" * 40])
+@pytest.mark.parametrize("after", ["", "𐀀𐀀\x80\x80\x80𐀀", "é" * 40, "x" + "密" * 40])
+def test_a_place_ends_where_a_character_does(before: str, after: str) -> None:
+    new = text_of("pii", f"{before}jürgen@müller.example{after}")
+    assert "<masked: email>" in new
+    assert "\ufffd" not in new
+
+
 PIECES = [*(text for _, _, text, _ in CAUGHT), "\\n", '"', ":", "=", " ", "-", "_", "@", "\0", "é", "x", "0", "\\", "//"]
 
 

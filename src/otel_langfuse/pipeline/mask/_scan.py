@@ -248,7 +248,8 @@ def _with(data: bytes, places: list[tuple[int, int, str]]) -> bytes:
     """The data with each place replaced; places that overlap are one, under the name of the first."""
     parts: list[bytes] = []
     end = 0
-    for start, stop, name in sorted(places):
+    for first, last, name in sorted(places):
+        start, stop = _character_of(data, first), _character_of(data, last, 1)
         if start < end:
             end = max(end, stop)
             continue
@@ -257,6 +258,13 @@ def _with(data: bytes, places: list[tuple[int, int, str]]) -> bytes:
         end = stop
     parts.append(data[end:])
     return b"".join(parts)
+
+
+def _character_of(data: bytes, at: int, step: int = -1) -> int:
+    """The place, or where the character begins (or, with step 1, ends) that it is within."""
+    while 0 < at < len(data) and 0x80 <= data[at] < 0xC0:
+        at += step
+    return at
 
 
 def _after_escape(data: bytes, start: int, end: int) -> int:
