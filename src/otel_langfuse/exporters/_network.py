@@ -222,6 +222,7 @@ class NetworkExporter(LangfuseExporter):
         outbox = self._outbox
         if outbox is None or not sending.undecided:
             return
+        outbox.leave()
         delivery = self._deliveries.get(id(sending))
         rest = None if delivery is None else delivery.take_away()
         for request in self._requests(spans(), sending) if rest is None else rest:

@@ -188,6 +188,10 @@ class Outbox:
             lost = deposits.take_lost()
             return deposits.are_decided(last) and not lost
 
+    def leave(self) -> None:
+        """Sends no more: there is no time. What is put here from now on is for whoever comes next, and not held by us."""
+        self._stop.within(0)
+
     def finish(self, timeout_s: float) -> None:
         """Sends what is in the spool, as long as that works and at most ``timeout_s`` seconds, and ends the threads."""
         deadline = time.monotonic() + timeout_s
