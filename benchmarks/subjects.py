@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from benchmarks.workloads import CHATS, LARGE, STEPS, WORKLOADS, Chat, messages_of
+from benchmarks.workloads import APPLICATION, CHATS, LARGE, STEPS, WORKLOADS, Chat, make_spans, messages_of
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
@@ -31,9 +31,11 @@ def _plain(processor: SpanProcessor) -> Subject:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
-    tracer = provider.get_tracer("benchmark", "1.0")
-    make = {name: lambda count, work=work: work(tracer, count) for name, work in WORKLOADS.items()}
-    return Subject(make, lambda: processor.force_flush(30_000))
+    return Subject(_by_plain_calls(provider), lambda: processor.force_flush(30_000))
+
+
+def _by_plain_calls(provider: Any) -> dict[str, Callable[[int], None]]:
+    return {name: lambda count, name=name: make_spans(provider, name, count) for name in WORKLOADS}
 
 
 def output_of(chat: Chat, step: int) -> dict[str, str]:
@@ -60,14 +62,14 @@ def stock(url: str, *, compressed: bool = False) -> Subject:
 
 
 def _ours(url: str, compression: str = "gzip", **more: Any) -> SpanProcessor:
-    """To a Langfuse server, with all defaults: corrections, and masking of secrets."""
+    """To a Langfuse server, with all defaults: corrections, masking of secrets, the filter (told of one scope more)."""
     from otel_langfuse import LangfuseOTLPExporter, LangfuseSpanProcessor
 
-    return LangfuseSpanProcessor(LangfuseOTLPExporter(base_url=url, compression=compression, **KEYS, **more), **_ALL)
+    return LangfuseSpanProcessor(LangfuseOTLPExporter(base_url=url, compression=compression, **KEYS, **more), **_FILTER)
 
 
-_ALL: dict[str, Any] = {"filter": "all"}
-"""What makes our processor send every span, not only those that have to do with models."""
+_FILTER: dict[str, Any] = {"filter": ("llm", APPLICATION)}
+"""The default, and the spans that the application makes by plain calls: most of them say nothing of models."""
 
 
 def ours_plain(url: str, compression: str = "gzip") -> Subject:
@@ -81,7 +83,7 @@ def ours_dialect(url: str) -> Subject:
 def ours_ingestion(url: str) -> Subject:
     from otel_langfuse import LangfuseIngestionExporter, LangfuseSpanProcessor
 
-    return _plain(LangfuseSpanProcessor(LangfuseIngestionExporter(base_url=url, **KEYS), **_ALL))
+    return _plain(LangfuseSpanProcessor(LangfuseIngestionExporter(base_url=url, **KEYS), **_FILTER))
 
 
 def ours(url: str) -> Subject:
@@ -182,9 +184,7 @@ def _langfuse(url: str) -> tuple[Any, Subject]:
     from langfuse import Langfuse  # type: ignore[import-not-found]
 
     client = Langfuse(base_url=url, should_export_span=lambda span: True, **KEYS)  # noqa: ARG005
-    tracer = trace.get_tracer_provider().get_tracer("benchmark", "1.0")
-    plain = {name: lambda count, work=work: work(tracer, count) for name, work in WORKLOADS.items()}
-    return client, Subject(plain, client.flush)
+    return client, Subject(_by_plain_calls(trace.get_tracer_provider()), client.flush)
 
 
 def langfuse(url: str) -> Subject:
@@ -262,8 +262,7 @@ def logfire(url: str) -> Subject:
             with library.span("tiny"):
                 pass
 
-    tracer = trace.get_tracer_provider().get_tracer("benchmark", "1.0")
-    make = {"W1": w1, "W2": w2, "W4": lambda count: WORKLOADS["W4"](tracer, count)}
+    make = {"W1": w1, "W2": w2, "W4": _by_plain_calls(trace.get_tracer_provider())["W4"]}
     return Subject(make, lambda: library.force_flush(30_000))
 
 
@@ -272,7 +271,6 @@ def traceloop(url: str) -> Subject:
     from traceloop.sdk.decorators import task, workflow  # type: ignore[import-not-found]
 
     Traceloop.init(app_name="benchmark", api_endpoint=url, telemetry_enabled=False, instruments=set())
-    tracer = trace.get_tracer("benchmark", "1.0")
 
     def step_of(step: int) -> Callable[[Any], dict[str, str]]:
         def function(messages: Any) -> dict[str, str]:  # noqa: ARG001 - it is recorded
@@ -309,7 +307,7 @@ def traceloop(url: str) -> Subject:
             tiny()
 
     provider: Any = trace.get_tracer_provider()
-    make = {"W1": w1, "W2": w2, "W4": lambda count: WORKLOADS["W4"](tracer, count)}
+    make = {"W1": w1, "W2": w2, "W4": _by_plain_calls(provider)["W4"]}
     return Subject(make, lambda: provider.force_flush(30_000))
 
 
@@ -341,12 +339,7 @@ def openinference(url: str) -> Subject:
                     with tracer.start_as_current_span(STEPS[step][0], openinference_span_kind=kind) as span:
                         record(span, chat, step)
 
-    make = {
-        "W1": w1,
-        "W2": lambda count: WORKLOADS["W2"](tracer, count),
-        "W4": lambda count: WORKLOADS["W4"](tracer, count),
-    }
-    return Subject(make, lambda: provider.force_flush(30_000))
+    return Subject({**_by_plain_calls(provider), "W1": w1}, lambda: provider.force_flush(30_000))
 
 
 SUBJECTS: Mapping[str, Callable[[str], Subject]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -135,6 +135,17 @@ WORKLOADS: dict[str, Callable[[Tracer, int], None]] = {"W1": _w1, "W2": _w2, "W3
 """Name -> a function that makes (a multiple of five for W1) that many spans with a tracer."""
 
 
+SCOPES: Mapping[str, str] = {"W4": "opentelemetry.instrumentation.openai_v2"}
+"""Who makes the spans, where it is not the application: by this a filter knows whether they have to do with models."""
+
+APPLICATION = "benchmark"
+
+
+def make_spans(provider: TracerProvider, workload: str, count: int) -> None:
+    """Makes the spans of a workload with the tracer of those who make them."""
+    WORKLOADS[workload](provider.get_tracer(SCOPES.get(workload, APPLICATION), "1.0"), count)
+
+
 class Collector(SpanProcessor):
     """Keeps the finished spans."""
 
@@ -150,5 +161,5 @@ def sdk_spans(workload: str, count: int) -> list[ReadableSpan]:
     collector = Collector()
     provider = TracerProvider()
     provider.add_span_processor(collector)
-    WORKLOADS[workload](provider.get_tracer("benchmark", "1.0"), count)
+    make_spans(provider, workload, count)
     return collector.spans

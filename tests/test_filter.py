@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext, TraceFlags
 
 from otel_langfuse import ConfigError, LangfuseOTLPExporter, LangfuseSpanProcessor, SqliteExporter
 from otel_langfuse.exporters.entry_points import LangfuseTracesExporter
@@ -214,3 +216,17 @@ def test_what_the_agent_adds_filters_too() -> None:
         assert server.names == ["llm"]
         assert exporter.stats().dropped == {"filtered": 1}
         exporter.shutdown()
+
+
+def test_a_span_without_a_scope_is_asked_what_it_carries_also_after_spans_of_a_scope_that_is_kept() -> None:
+    exporter = InMemorySpanExporter()
+    processor = LangfuseSpanProcessor(exporter, filter="llm")
+    provider = provider_with(processor)
+    for name in ("first", "second"):
+        provider.get_tracer("openinference.a").start_span(name).end()
+    for name, attributes in (("no model", {}), ("a model", {"gen_ai.request.model": "m"})):
+        context = SpanContext(7, len(name), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+        processor.on_end(ReadableSpan(name=name, context=context, attributes=attributes, instrumentation_scope=None))
+    processor.force_flush()
+    assert {span.name for span in exporter.get_finished_spans()} == {"first", "second", "a model"}
+    assert processor.stats().dropped == {"filtered": 1}

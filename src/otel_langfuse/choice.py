@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from opentelemetry.trace import TraceFlags, format_span_id
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, format_span_id
 
 from . import attributes as names
 from .batch import Batch, Sending
@@ -19,7 +19,7 @@ from .model import Span
 from .neighbours import Member
 from .pipeline import filter as span_filter
 from .pipeline import sample
-from .pipeline.lineage import Kin, Lineage
+from .pipeline.lineage import SAMPLED, SPAN_ID, TRACE_FLAGS, TRACE_STATE, Kin, Lineage
 from .pipeline.tail import Tail, Trace, WaitingTraces, Whole, verdict
 from .propagation import projects, stamped
 from .spans import IS_REMOTE, from_sdk, with_attributes
@@ -79,6 +79,7 @@ class Choice:
         self.lineage = Lineage(self._expects) if drops or tail is not None or bound < sample.ALL else None
         says_all = predicate is None and tail is None and bound >= sample.ALL and route.by is None
         self._scopes = self._words.scopes if self._words is not None and says_all else None  # else something else counts, too
+        self._sure: dict[int, Any] = {}  # id of a tracer's scope -> itself, which is held so that no other one has its id
         self._asks_at_start = tail is not None or bound < sample.ALL
         self._places = drops or tail is not None
         self.waiting: WaitingTraces[Ended] | None = None if tail is None else WaitingTraces(tail)
@@ -111,7 +112,7 @@ class Choice:
         if self._scopes is None or lineage is None:
             return False
         try:
-            if context.span_id in lineage.running or not self._is_sure(span, context):
+            if (lineage.running and context[SPAN_ID] in lineage.running) or not self._is_sure(span, context):
                 return False
             parent = span.parent
             return parent is None or lineage.is_sent(parent)
@@ -120,10 +121,20 @@ class Choice:
 
     def _is_sure(self, span: Any, context: Any) -> bool:
         """Whether a span is kept by its instrumentation scope alone; of scopes that were seen before."""
-        scope, scopes = span.instrumentation_scope, self._scopes
-        if scopes is None or scope is None or scopes.get(scope.name) is not True or projects or not self._member.takes_all:
+        if projects or not self._member.takes_all or type(context) is not SpanContext:
             return False
-        return bool(context.trace_flags & TraceFlags.SAMPLED) and not context.trace_state
+        parts: Any = context
+        if parts[TRACE_STATE] is not DEFAULT_TRACE_STATE or not parts[TRACE_FLAGS] & SAMPLED:
+            return False
+        scope = span.instrumentation_scope
+        return scope is not None and (self._sure.get(id(scope)) is scope or self._is_sure_of(scope))
+
+    def _is_sure_of(self, scope: Any) -> bool:
+        if self._scopes is None or self._scopes.get(scope.name) is not True:
+            return False
+        if len(self._sure) < span_filter.MAX_SCOPES:
+            self._sure[id(scope)] = scope
+        return True
 
     def why_not(self, span: Any, context: Any, attributes: Mapping[str, Any], kin: Kin | None) -> tuple[DropReason | None, str]:
         """Why a finished span is not for this destination, or None; and what went wrong."""

@@ -20,7 +20,16 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from weakref import ref
 
-from opentelemetry.trace import TraceFlags
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+_PROBE: Final = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(4), trace_state=TraceState())
+SPAN_ID, TRACE_FLAGS, TRACE_STATE = (
+    next(place for place, part in enumerate(_PROBE) if part is known)
+    for known in (_PROBE.span_id, _PROBE.trace_flags, _PROBE.trace_state)
+)
+"""Where in the tuple that a ``SpanContext`` is these parts stand: reading them there takes no call."""
+
+SAMPLED: Final = int(TraceFlags.SAMPLED)
 
 MAX_SPANS: Final = 20_000
 
@@ -110,11 +119,15 @@ class Lineage:
 
     def is_sent(self, parent: Any) -> bool:
         """Whether a span below ``parent`` (its ``SpanContext``) hangs on it for sure, as far as this process knows."""
-        span_id = parent.span_id
-        known = self.running.get(span_id)
-        if known is None:
-            return span_id not in self._dropped and bool(parent.trace_flags & TraceFlags.SAMPLED)
-        return known.is_sure
+        is_plain = type(parent) is SpanContext
+        if self.running or self._dropped:
+            span_id = parent[SPAN_ID] if is_plain else parent.span_id
+            known = self.running.get(span_id)
+            if known is not None:
+                return known.is_sure
+            if span_id in self._dropped:
+                return False
+        return bool((parent[TRACE_FLAGS] if is_plain else parent.trace_flags) & SAMPLED)
 
     def unknown(self, span_id: int, parent: Any) -> Kin:
         """A span that has ended, of whose start nothing is known (any more): what stands above it, as far as is known now."""

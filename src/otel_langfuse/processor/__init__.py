@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags
 
 from otel_langfuse import attributes as names
 from otel_langfuse import doubles, meters, model
@@ -29,7 +29,7 @@ from otel_langfuse.neighbours import Member
 from otel_langfuse.pipeline import filter as span_filter
 from otel_langfuse.pipeline import sample
 from otel_langfuse.pipeline.filter import ALL, LLM, Words
-from otel_langfuse.pipeline.lineage import Kin
+from otel_langfuse.pipeline.lineage import SAMPLED, TRACE_FLAGS, TRACE_STATE, Kin
 from otel_langfuse.pipeline.mask import Masking
 from otel_langfuse.pipeline.route import Route, checked_route
 from otel_langfuse.pipeline.tail import Tail, checked
@@ -44,13 +44,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["FUNCTIONS", "LangfuseSpanProcessor", "ProcessorSettings"]
-
-_PROBE: Final = TraceState()
-_TRACE_STATE: Final = next(i for i, part in enumerate(SpanContext(1, 1, False, trace_state=_PROBE)) if part is _PROBE)
-_TRACE_FLAGS: Final = next(i for i, part in enumerate(SpanContext(1, 1, False, TraceFlags(1))) if isinstance(part, TraceFlags))
-"""Where in the tuple that a ``SpanContext`` is these stand: reading them there takes no call."""
-
-_SAMPLED: Final = int(TraceFlags.SAMPLED)
 
 
 class LangfuseSpanProcessor(SpanProcessor):
@@ -256,9 +249,9 @@ class LangfuseSpanProcessor(SpanProcessor):
         # The short way, for a span that is kept whatever it carries. No step of it raises for a span of the SDK.
         if self._has_short_way and not projects and self._member.takes_all:
             context: Any = span.context
-            is_plain = type(context) is SpanContext and context[_TRACE_STATE] is DEFAULT_TRACE_STATE
+            is_plain = type(context) is SpanContext and context[TRACE_STATE] is DEFAULT_TRACE_STATE
             if is_plain and (self._lineage is None or self._choice.keeps(span, context)):
-                if context[_TRACE_FLAGS] & _SAMPLED:
+                if context[TRACE_FLAGS] & SAMPLED:
                     batch: Any = self._door
                     batch.arrivals.append(span)
                     if len(batch.arrivals) >= batch.look_at:
@@ -291,7 +284,7 @@ class LangfuseSpanProcessor(SpanProcessor):
             reason, detail = KEPT if self._member.takes_all and not projects else self._member.refusal(whose)
             if reason is None:
                 attributes = attributes_of(span)
-                if lineage is not None or context[_TRACE_STATE] is not DEFAULT_TRACE_STATE:
+                if lineage is not None or context[TRACE_STATE] is not DEFAULT_TRACE_STATE:
                     reason, detail = choice.why_not(span, context, attributes, kin)
         except Exception as error:  # noqa: BLE001 - nothing is raised into the application
             reason, detail = DropReason.UNREADABLE, f"{type(error).__name__} while reading a span"
