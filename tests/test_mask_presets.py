@@ -314,3 +314,12 @@ def test_a_text_that_is_full_of_secrets_goes_as_a_whole_and_alone() -> None:
             "and password=<masked: "
         )
         assert after.attributes["some"].endswith("\nhere")
+
+
+def test_letters_of_an_image_that_look_like_a_key_are_none() -> None:
+    key = "AI" + "za" + "x1" * 18
+    image = "data:image/png;base64,iVBORw0KGgo" + "Q7x" * 40
+    masked = masking("secrets")
+    assert masked is not None
+    assert masked.value(f"{image}/{key}==", "input") == (f"{image}/{key}==", 0)
+    assert key not in masked.value(f"{image} https://example.com/v1/projects/{key}", "input")[0]

@@ -461,10 +461,13 @@ def test_what_shutdown_puts_into_the_spool_unsent_has_markers(langfuse: Langfuse
     assert processor._batch is not None
     processor._batch._sender.keep(sending)  # as Batch.shutdown does when its time is over before this batch had its turn
     assert sending.undecided == 0
-    record(processor, "plain")
-    processor.force_flush()
-    langfuse.wait_for(lambda: len(langfuse.spans) == 2)
     processor.shutdown()
+    assert langfuse.spans == []
+    after = LangfuseSpanProcessor(LangfuseOTLPExporter(**langfuse.settings, spool_path=path))  # who comes next sends it
+    record(after, "plain")
+    after.force_flush()
+    langfuse.wait_for(lambda: len(langfuse.spans) == 2)
+    after.shutdown()
     assert langfuse.text(INPUT, "late") == marker("after_shutdown")
     assert langfuse.methods() == {}
 

@@ -146,7 +146,7 @@ def test_what_waits_is_bounded_in_number_bytes_and_time(monkeypatch: pytest.Monk
     for thread in threads:
         thread.join()
     assert eventually(lambda: len(scored(server)) == 4)
-    assert scores.stats().queued == 5
+    assert eventually(lambda: scores.stats().queued == 5)
     assert scores.flush(5), "what nobody has judged is sent"
     assert len(scored(server)) == 9
     scores.shutdown(5)

@@ -17,6 +17,7 @@ from otel_langfuse.pipeline.mask._scan import MAX_WIDTH
 
 # A token begins where no other goes on; after an escape of JSON or of a URL one may begin, too.
 _BEGIN: Final = rb"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4})|(?<=%[0-9A-F]{2}))"
+_NOT_IN_BASE64: Final = rb"(?<![A-Za-z0-9+/]{64})"  # one image of 1 MB in about a thousand has such letters by chance
 _DIGIT: Final = rb"(?=[A-Za-z_.~+/=-]{0,200}[0-9])"  # words have none
 
 
@@ -192,7 +193,7 @@ ROWS: Final = (
     ),
     row("slack webhook", (b"services/",), rb"services/(T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{16,})"),
     row("aws key id", (b"AK", b"AS"), _BEGIN + rb"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    row("google api key", (b"AIz",), _BEGIN + rb"AIza[A-Za-z0-9_-]{35}"),
+    row("google api key", (b"AIz",), _BEGIN + _NOT_IN_BASE64 + rb"AIza[A-Za-z0-9_-]{35}"),
     row("google token", (b"ya29", b"GOCSPX-"), _BEGIN + rb"(?:ya29\.|GOCSPX-)[A-Za-z0-9_-]{20,}"),
     row(
         "azure key",
