@@ -119,7 +119,7 @@ def disabled_block() -> Work:
 def langfuse() -> Work:
     from langfuse import Langfuse, observe  # type: ignore[import-not-found]
 
-    Langfuse(public_key="pk-lf-1", secret_key="sk-lf-1", span_exporter=_Nowhere(), flush_at=10_000, flush_interval=600)
+    Langfuse(public_key="pk-lf-1", secret_key="sk-lf-1", span_exporter=_Nowhere(), flush_at=2_048, flush_interval=600)
     return partial(_calls, observe()(small))
 
 

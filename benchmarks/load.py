@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.subjects import _ALL, KEYS, SUBJECTS, ours_w1
+from benchmarks.subjects import _FILTER, KEYS, SUBJECTS, ours_w1
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -19,7 +19,7 @@ def scale(url: str, spans: int, threads: int, batch: int) -> dict[str, float]:
     """CPU of the whole process for each of so many tiny spans, on so many threads, sent in batches of that size."""
     from otel_langfuse import LangfuseSpanProcessor
 
-    processor = LangfuseSpanProcessor(base_url=url, flush_at=batch, max_queue_spans=200_000, **KEYS, **_ALL)
+    processor = LangfuseSpanProcessor(base_url=url, flush_at=batch, max_queue_spans=200_000, **KEYS, **_FILTER)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(processor)
     tracer = provider.get_tracer("benchmark", "1.0")

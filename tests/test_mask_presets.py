@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mask_examples import PII, SECRETS, Examples
@@ -110,6 +110,7 @@ PIECES = [*(text for _, _, text, _ in CAUGHT), "\\n", '"', ":", "=", " ", "-", "
 
 
 @settings(max_examples=300, deadline=None)
+@example("+49 30 901820 0 030 9018200")
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=8).map("".join))
 def test_whatever_stands_around_it_nothing_is_found_in_what_was_masked(text: str) -> None:
     for preset in OF.values():
@@ -299,6 +300,7 @@ def test_what_is_found_does_not_depend_on_how_it_is_looked_for(name: str) -> Non
 
 @pytest.mark.usefixtures("full")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example("+49 30 901820 0 030 9018200")
 @given(st.lists(st.sampled_from(PIECES) | st.text("0123456789 -+.:()aDE", max_size=20), max_size=8).map(" ".join))
 def test_nothing_is_found_that_is_not_found_in_the_other_way(text: str) -> None:
     for preset in OF:

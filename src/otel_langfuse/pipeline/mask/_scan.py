@@ -43,6 +43,9 @@ _BEFORE: Final = tuple(
 )
 """What may stand before a key: what is no part of a word, or the end of an escape."""
 
+_SHORT: Final = 64
+"""Bytes of a place within which others are looked for. Within longer ones they are not: each could be as long as the text."""
+
 _JOINT: Final = b"\0"
 """Between texts that are looked through together. No pattern matches it."""
 
@@ -61,7 +64,7 @@ class _Places:
         self.left = _MIN_TRIES + size // _BYTES_A_TRY
 
     def add(self, data: bytes, matches: Iterable[re.Match[bytes]], check: Callable[[bytes, re.Match[bytes]], Found]) -> None:
-        """What the matches are, but for those that begin within what one before them is.
+        """What the matches are, but for those that begin within something long; within a short one, another may end later.
 
         Raises:
             _TooMuchError: there are too many.
@@ -70,7 +73,7 @@ class _Places:
         for match in matches:
             if match.end() > done and (found := check(data, match)) is not None:
                 self.found.append(found)
-                done = found[1]
+                done = found[1] if found[1] - found[0] > _SHORT else done
             self.left -= 1
             if self.left < 0:
                 raise _TooMuchError
