@@ -19,9 +19,10 @@ from .model import Span
 from .neighbours import Member
 from .pipeline import filter as span_filter
 from .pipeline import sample
-from .pipeline.lineage import SAMPLED, SPAN_ID, TRACE_FLAGS, TRACE_STATE, Kin, Lineage
+from .pipeline.lineage import Kin, Lineage
 from .pipeline.tail import Tail, Trace, WaitingTraces, Whole, verdict
 from .propagation import projects, stamped
+from .span_context import SAMPLED, SPAN_ID, TRACE_FLAGS, TRACE_STATE
 from .spans import IS_REMOTE, from_sdk, with_attributes
 from .stats import Ledger
 
@@ -107,12 +108,17 @@ class Choice:
                 batch.hold(lambda now: waiting.begin(context.trace_id, now))
 
     def keeps(self, span: Any, context: Any) -> bool:
-        """Whether a finished span is kept whatever it carries, below the parent that it names. If not, that is to be asked."""
+        """Whether a finished span is kept whatever it carries, below the parent that it names. If not, that is to be asked.
+
+        Of a ``SpanContext`` without a tracestate only, and where every span of the provider is for this destination.
+        """
         lineage = self.lineage
         if self._scopes is None or lineage is None:
             return False
         try:
-            if (lineage.running and context[SPAN_ID] in lineage.running) or not self._is_sure(span, context):
+            if not context[TRACE_FLAGS] & SAMPLED or (lineage.running and context[SPAN_ID] in lineage.running):
+                return False
+            if not self._has_sure_scope(span):
                 return False
             parent = span.parent
             return parent is None or lineage.is_sent(parent)
@@ -126,6 +132,9 @@ class Choice:
         parts: Any = context
         if parts[TRACE_STATE] is not DEFAULT_TRACE_STATE or not parts[TRACE_FLAGS] & SAMPLED:
             return False
+        return self._has_sure_scope(span)
+
+    def _has_sure_scope(self, span: Any) -> bool:
         scope = span.instrumentation_scope
         return scope is not None and (self._sure.get(id(scope)) is scope or self._is_sure_of(scope))
 

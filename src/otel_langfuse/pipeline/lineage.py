@@ -20,16 +20,9 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from weakref import ref
 
-from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import SpanContext, TraceFlags
 
-_PROBE: Final = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(4), trace_state=TraceState())
-SPAN_ID, TRACE_FLAGS, TRACE_STATE = (
-    next(place for place, part in enumerate(_PROBE) if part is known)
-    for known in (_PROBE.span_id, _PROBE.trace_flags, _PROBE.trace_state)
-)
-"""Where in the tuple that a ``SpanContext`` is these parts stand: reading them there takes no call."""
-
-SAMPLED: Final = int(TraceFlags.SAMPLED)
+from otel_langfuse.span_context import SAMPLED, SPAN_ID, TRACE_FLAGS
 
 MAX_SPANS: Final = 20_000
 

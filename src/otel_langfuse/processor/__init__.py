@@ -29,11 +29,12 @@ from otel_langfuse.neighbours import Member
 from otel_langfuse.pipeline import filter as span_filter
 from otel_langfuse.pipeline import sample
 from otel_langfuse.pipeline.filter import ALL, LLM, Words
-from otel_langfuse.pipeline.lineage import SAMPLED, TRACE_FLAGS, TRACE_STATE, Kin
+from otel_langfuse.pipeline.lineage import Kin
 from otel_langfuse.pipeline.mask import Masking
 from otel_langfuse.pipeline.route import Route, checked_route
 from otel_langfuse.pipeline.tail import Tail, checked
 from otel_langfuse.propagation import note_project, projects, propagating, set_propagated
+from otel_langfuse.span_context import SAMPLED, TRACE_FLAGS, TRACE_STATE
 from otel_langfuse.spans import to_sdk
 from otel_langfuse.stats import Ledger
 

@@ -10,14 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceState
 from opentelemetry.trace.propagation import get_current_span
 
-_STATE: Final = TraceState()
-_PARTS: Final = tuple(SpanContext(7, 8, is_remote=True, trace_flags=TraceFlags(3), trace_state=_STATE))
-_IS_REMOTE, _TRACE_STATE = (next(i for i, part in enumerate(_PARTS) if part is known) for known in (True, _STATE))
-_FLAGS: Final = next(i for i, part in enumerate(_PARTS) if isinstance(part, TraceFlags))
-_SAMPLED: Final = int(TraceFlags.SAMPLED)
+from otel_langfuse.span_context import IS_REMOTE, SAMPLED, TRACE_FLAGS, TRACE_STATE
 
 ALWAYS: Final = "localParentSampled:AlwaysOnSampler"
 """What a sampler says of itself that samples all such children."""
@@ -50,8 +46,8 @@ class Asked:
         parent: Any = get_current_span() if parent_context is None else parent_context.get(self._key)
         if parent is not None and not attributes:
             above = parent.get_span_context()
-            is_known = type(above) is SpanContext and above[_TRACE_STATE] is DEFAULT_TRACE_STATE
-            if is_known and above[_FLAGS] & _SAMPLED and not above[_IS_REMOTE]:
+            is_known = type(above) is SpanContext and above[TRACE_STATE] is DEFAULT_TRACE_STATE
+            if is_known and above[TRACE_FLAGS] & SAMPLED and not above[IS_REMOTE]:
                 if self._said is None:
                     self._said = self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
                 return self._said
