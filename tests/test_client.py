@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import otel_langfuse
-from otel_langfuse import ConfigError, LangfuseSpanProcessor, configure
+from otel_langfuse import ConfigError, LangfuseSpanProcessor, configure, project
 from servers import Server
 
 pytestmark = pytest.mark.usefixtures("every_span")
@@ -171,28 +171,105 @@ def test_other_settings_for_the_same_destination_are_an_error_that_names_both_pl
         assert server.names == ["a"], "the first one goes on"
 
 
-def test_two_processors_by_hand_for_one_project_are_named_with_both_places(caplog: pytest.LogCaptureFixture) -> None:
-    with Server() as server:
+def test_of_two_processors_by_hand_for_one_project_the_first_sends_and_both_places_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Server() as server, Server() as elsewhere:
         here = inspect.currentframe()
         assert here is not None
         mine = TracerProvider(shutdown_on_exit=False)
         line = here.f_lineno + 1
-        first = LangfuseSpanProcessor(base_url=server.url, **KEYS)
-        second = LangfuseSpanProcessor(base_url=server.url, mask="pii", **KEYS)
-        other = LangfuseSpanProcessor(base_url=server.url, public_key="pk-lf-2", secret_key="sk-lf-2", project="other")
-        for processor in (first, other, second):
-            mine.add_span_processor(processor)
-        for name in ("a", "b"):
+        first = LangfuseSpanProcessor(base_url=server.url, mask=lambda text: text.replace("TOPSECRET", "***"), **KEYS)
+        second = LangfuseSpanProcessor(base_url=server.url, **KEYS)
+        other = LangfuseSpanProcessor(base_url=elsewhere.url, public_key="pk-lf-2", secret_key="sk-lf-2", default=True)
+        first_default = mine.get_tracer("t")
+        mine.add_span_processor(first)
+        running = first_default.start_span("begun before")
+        mine.add_span_processor(second)
+        running.end()
+        for name in ("a", "TOPSECRET"):
             mine.get_tracer("t").start_span(name).end()
-        (told,) = [one.getMessage() for one in caplog.records if "twice" in one.getMessage()]
+        (told,) = [one.getMessage() for one in caplog.records if "for the same project" in one.getMessage()]
         assert f"made at {__file__}:{line} and at {__file__}:{line + 1}" in told
-        for processor in (first, second, other):
+        assert first.force_flush()
+        assert second.force_flush()
+        assert sorted(server.names) == ["***", "a", "begun before"]
+        assert second.stats()[:5] == (3, 0, 0, {"double": 3}, 0)
+
+        mine.add_span_processor(other)  # now nothing that names no project is for the first two
+        mine.get_tracer("t").start_span("of the default").end()
+        with project(KEYS["public_key"]):
+            mine.get_tracer("t").start_span("of its own").end()
+        assert first.force_flush()
+        assert sorted(server.names)[-1] == "of its own"
+        assert second.stats().dropped == {"double": 4, "other_project": 1}
+
+        first.shutdown(2_000)
+        with project(KEYS["public_key"]):
+            mine.get_tracer("t").start_span("when the first has ended").end()
+        assert second.force_flush()
+        assert server.names[-1] == "when the first has ended"
+        for processor in (second, other):
             processor.shutdown(2_000)
-        third = LangfuseSpanProcessor(base_url=server.url, **KEYS)
-        mine.add_span_processor(third)
-        mine.get_tracer("t").start_span("c").end()
-        third.shutdown(2_000)
-        assert sum("twice" in one.getMessage() for one in caplog.records) == 1, "of those that have ended nothing is said"
+        assert sum("for the same project" in one.getMessage() for one in caplog.records) == 1
+
+
+def test_two_processors_for_one_project_under_two_names_each_get_their_own() -> None:
+    with Server() as server:
+        mine = TracerProvider(shutdown_on_exit=False)
+        both = [LangfuseSpanProcessor(base_url=server.url, project=name, **KEYS) for name in ("a", "b")]
+        for processor in both:
+            mine.add_span_processor(processor)
+        for name in ("a", "b", KEYS["public_key"]):
+            with project(name):
+                mine.get_tracer("t").start_span(f"of {name}").end()
+        assert [processor.force_flush() for processor in both] == [True, True]
+        assert sorted(server.names) == ["of a", "of b", f"of {KEYS['public_key']}"]
+        for processor in both:
+            processor.shutdown(2_000)
+
+
+@pytest.mark.parametrize("how", ["get_client", "Langfuse"])
+def test_a_client_beside_a_processor_by_hand_leads_to_it_also_for_what_is_said_late(how: str) -> None:
+    with Server() as server:
+        lines = run(
+            """
+            import os, sys
+            from opentelemetry import trace
+            from opentelemetry.sdk.trace import TracerProvider
+            from otel_langfuse import Langfuse, LangfuseSpanProcessor, get_client
+
+            url, how = sys.argv[1:]
+            os.environ |= {"LANGFUSE_PUBLIC_KEY": "pk-lf-1", "LANGFUSE_SECRET_KEY": "sk-lf-1", "LANGFUSE_BASE_URL": url}
+            mine = LangfuseSpanProcessor(filter="all", mask=lambda text: text.replace("TOPSECRET", "***"))
+            provider = TracerProvider()
+            provider.add_span_processor(mine)
+            trace.set_tracer_provider(provider)
+            trace.get_tracer("t").start_span("by hand").end()
+            client = get_client() if how == "get_client" else Langfuse(filter="!by hand")
+            assert client.flush(10)
+            assert mine.stats().exported == 1, mine.stats()  # although the client was first asked for when all was over
+            span = client.span(name="TOPSECRET")
+            span.end()
+            assert client.flush(10)
+            span.update(output="TOPSECRET late")
+            span.score(name="helpful", value=1, comment="TOPSECRET")
+            assert client.flush(10)
+            assert mine.stats()[:5] == (3, 3, 0, {}, 0), mine.stats()
+            span.update(output="later")
+            client.shutdown()
+            assert mine.stats()[:5] == (4, 4, 0, {}, 0), mine.stats()
+            assert not mine.is_shut_down
+            """,
+            server.url,
+            how,
+        )
+        sent = [name for received in server.taken if "/otel/" in received.path for name in received.names]
+        assert sent == ["by hand", "***", "***", "***"]
+        scores = [received.body for received in server.taken if received.path.endswith("/scores")]
+        assert b'"comment":"***"' in b"".join(scores)
+    assert [line for line in lines if "for the same project" not in line] == []
+    assert len(lines) == (how == "Langfuse"), "who only asks for a client has made nothing twice"
 
 
 def test_no_settings_at_all_contradict_nothing(provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:

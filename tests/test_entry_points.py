@@ -306,7 +306,7 @@ def test_configure_for_the_same_project_takes_over_from_the_exporter_without_los
     tracer.start_span("TOPSECRET").end()
     provider.force_flush()
     assert sorted(langfuse.names) == ["***", "before"]
-    assert exporter.stats()[:5] == (2, 1, 0, {"filtered": 1}, 0)
+    assert exporter.stats()[:5] == (2, 1, 0, {"double": 1}, 0)
     assert client.stats()[:5] == (1, 1, 0, {}, 0)
     assert caplog.text.count("take langfuse out of OTEL_TRACES_EXPORTER") == 1
     provider.shutdown()
@@ -338,7 +338,7 @@ def test_a_processor_by_hand_for_the_same_project_sends_in_place_of_the_exporter
         tracer.start_span(name).end()
     assert provider.force_flush()
     assert sorted(langfuse.names) == ["a", "b", "before"]
-    assert exporter.stats()[:5] == (3, 1, 0, {"filtered": 2}, 0)
+    assert exporter.stats()[:5] == (3, 1, 0, {"double": 2}, 0)
     assert processor.stats()[:5] == (2, 2, 0, {}, 0)
     assert caplog.text.count("take langfuse out of OTEL_TRACES_EXPORTER") == 1
     provider.shutdown()
@@ -350,7 +350,7 @@ def test_an_exporter_that_is_asked_before_the_processor_leaves_the_span_to_it_as
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     provider.add_span_processor(LangfuseSpanProcessor())
     provider.get_tracer("t").start_span("a").end()
-    assert exporter.stats()[:5] == (1, 0, 0, {"filtered": 1}, 0)
+    assert exporter.stats()[:5] == (1, 0, 0, {"double": 1}, 0)
     assert provider.force_flush()
     assert langfuse.names == ["a"]
     provider.shutdown()

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _LOGGER: Final = logging.getLogger("otel_langfuse")
 _NOTES: Final = Ledger()
+_ENVIRONMENT: Final = "LANGFUSE_PUBLIC_KEY"
+"""The place of a client that nobody has configured: its settings come from the environment."""
+
 _lock = threading.RLock()
 _clients: dict[Any, Client] = {}
 _waiting: Client | None = None  # what find() returned before anything was configured
@@ -84,13 +87,16 @@ class Client:
                 config = self.config
                 self._scores = Scores(
                     config,
-                    mask=self.processor.masking,
-                    keeps=self.processor.trace_verdict,
+                    mask=self.sender.masking,
+                    keeps=self._verdict,
                     debug=config.debug,
                 )
                 if self.is_shut_down:
                     self._scores.shutdown(0)
             return self._scores
+
+    def _verdict(self, trace_id: str) -> bool | None:
+        return self.sender.trace_verdict(trace_id)
 
     def score(self, name: str, value: float | str, **fields: Any) -> str | None:
         """Gives a score; see ``Scores.create``."""
@@ -108,8 +114,15 @@ class Client:
             _start(self)
         return self._processors[-1]
 
+    @property
+    def sender(self) -> LangfuseSpanProcessor:
+        """The processor that sends the spans: mostly ``processor``, or one of the application's own for the same project."""
+        return next(iter(self._slot.by_hand()), None) or self.processor
+
     def flush(self, timeout: float = 30.0) -> bool:
         """Sends everything that has ended, and all scores, and waits for them, at most ``timeout`` seconds; never raises.
+
+        That holds for the spans of a ``LangfuseSpanProcessor`` for the same project, too, which the application has added itself.
 
         Returns:
             Whether all of it has been delivered; see ``LangfuseSpanProcessor.force_flush``.
@@ -117,14 +130,16 @@ class Client:
         deadline = time.monotonic() + timeout
         settle_gone()
         self._begin_scores()  # so that they share the time
-        flushed = _flushed(self._processors, timeout)
+        by_hand = self._slot.by_hand() if self._processors else _ours(trace.get_tracer_provider())
+        flushed = _flushed((*self._processors, *by_hand), timeout)
         return (self._scores is None or self._scores.flush(max(deadline - time.monotonic(), 0.0))) and flushed
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """Sends what can be sent within ``timeout`` seconds and ends the processor. ``configure`` then makes a new client."""
         deadline = time.monotonic() + timeout
         self._begin_scores()
-        done = [p.shutdown(max(deadline - time.monotonic(), 0.0) * 1000) for p in self._processors]
+        done = [_flushed(tuple(self._slot.by_hand()), timeout)]  # whose end is the application's affair
+        done += [p.shutdown(max(deadline - time.monotonic(), 0.0) * 1000) for p in self._processors]
         return (self._scores is None or self._scores.shutdown(max(deadline - time.monotonic(), 0.0))) and all(done)
 
     def _begin_scores(self) -> None:
@@ -273,7 +288,7 @@ def flush(timeout: float = 30.0) -> bool:
         True if every one of them has delivered everything within ``timeout`` seconds.
     """
     with _lock:
-        clients = list(_clients.values())
+        clients = list(_clients.values()) or [find()]
     flushed: list[bool] = []
     workers = [threading.Thread(target=lambda client=client: flushed.append(client.flush(timeout))) for client in clients[1:]]
     try:
@@ -332,7 +347,7 @@ def _start(client: Client) -> None:
         if client._processors:  # noqa: SLF001 - our own
             return
         try:
-            made = _configured(_call(None, None, {}, "LANGFUSE_PUBLIC_KEY", is_implicit=True))
+            made = _configured(_call(None, None, {}, _ENVIRONMENT, is_implicit=True))
             if made is not client:  # another one was configured meanwhile
                 client._processors = made._processors  # noqa: SLF001 - our own
         except ConfigError as error:
@@ -458,11 +473,11 @@ class _Slot(SpanProcessor):
         self._provider: Any = None
         self._maker = ""  # who asked for it, where that was no code
         self._seen = 0  # processors of the provider
-        self._gives_way = False
+        self._ahead: LangfuseSpanProcessor | None = None  # the application's own, for the same project
 
     def put(self, processor: LangfuseSpanProcessor, provider: Any, maker: str) -> None:
         """From now on this one gets the spans; those before it deliver what they have."""
-        self._maker, self._gives_way = maker, False
+        self._maker, self._seen, self._ahead = maker, 0, None
         for earlier in self._processors:
             earlier.give_way()
         self._processors = (*(earlier for earlier in self._processors if not earlier.is_shut_down), processor)
@@ -481,25 +496,33 @@ class _Slot(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if self._maker:
             self._look()
-        if not self._gives_way:
+        if self._ahead is None or self._ahead.is_shut_down:
             self._processors[-1].on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
         if self._maker:
             self._look()
-        if not self._gives_way:
+        if self._ahead is None or self._ahead.is_shut_down:
             self._processors[-1].on_end(span)
 
+    def by_hand(self) -> list[LangfuseSpanProcessor]:
+        """Those of the application's own that get the spans of this project: earlier ones, or any, if no code asked for ours."""
+        project = self._processors[-1].project if self._processors else None
+        if project is None:
+            return []
+        before = None if self._maker else self
+        return [other for other in _ours(self._provider, before) if other.project == project]
+
     def _look(self) -> None:
-        # Without the SDK's own slots, nobody is seen, and both send.
-        others = getattr(getattr(self._provider, "_active_span_processor", None), "_span_processors", ())
-        if len(others) == self._seen:
+        if len(_all_of(self._provider)) == self._seen:
             return
-        self._seen = len(others)
+        self._seen = len(_all_of(self._provider))
         mine = self._processors[-1]
-        by_hand = any(isinstance(other, LangfuseSpanProcessor) and other.project == mine.project for other in others)
-        if by_hand and mine.project is not None and not self._gives_way:
-            self._gives_way = True
+        if self._ahead is None and (by_hand := self.by_hand()):
+            self._ahead = by_hand[0]
+            mine.give_way(by_hand[0])
+            if self._maker == _ENVIRONMENT:  # who asks for a client beside it has not set up anything twice
+                return
             _LOGGER.warning(
                 "otel-langfuse: the application adds a LangfuseSpanProcessor for the same project as %s: from now on only the "
                 "application's sends; unset %s",
@@ -513,6 +536,20 @@ class _Slot(SpanProcessor):
     def shutdown(self) -> None:
         for processor in self._processors:
             processor.shutdown()
+
+
+def _all_of(provider: Any) -> tuple[SpanProcessor, ...]:
+    # Without the SDK's own slots, nobody is seen: then both send what two of ours get.
+    found: tuple[SpanProcessor, ...] = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+    return found
+
+
+def _ours(provider: Any, before: SpanProcessor | None = None) -> list[LangfuseSpanProcessor]:
+    """The processors that the application has added to a provider by hand, and that are not shut down."""
+    found = _all_of(provider)
+    if before in found:
+        found = found[: found.index(before)]
+    return [one for one in found if isinstance(one, LangfuseSpanProcessor) and not one.is_shut_down]
 
 
 # -- OpenTelemetry's agent -----------------------------------------------------------------------------------------------------

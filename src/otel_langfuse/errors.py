@@ -26,6 +26,7 @@ class DropReason(str, Enum):
     """The only reasons for which anything is dropped. ``stats().dropped`` counts by these."""
 
     OTHER_PROJECT = "other_project"  # it belongs to another Langfuse project on the same TracerProvider
+    DOUBLE = "double"  # another processor on the same TracerProvider sends it to the same project
     NO_PROJECT = "no_project"  # several projects share a TracerProvider, and it belongs to none of them
     FILTERED = "filtered"  # the filter, or should_export_span, said no, or raised
     SAMPLED_OUT = "sampled_out"  # sample_rate or tail left its trace out

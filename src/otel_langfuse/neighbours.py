@@ -36,12 +36,13 @@ class _Neighbours:
         self._members: list[weakref.ref[Member]] = []
 
     def add(self, member: Member) -> Member | None:
-        """Returns another living one that sends to the same project."""
+        """Returns another living one that came before and sends to the same project."""
         living = [found for reference in self._members if (found := reference()) is not None]
         if member in living:
             return None
         mine = member.route.identity
-        twin = next((one for one in living if mine is not None and one.route.identity == mine and not one.has_ended()), None)
+        ahead = [one for one in living if mine is not None and one.route.identity == mine]
+        member.ahead += tuple(map(weakref.ref, ahead))
         living.append(member)
         member.met = (*member.met, self)
         self._members = [weakref.ref(found) for found in living]
@@ -51,7 +52,7 @@ class _Neighbours:
         self.several = self.several or len(active - {None}) > 1
         for found in living:
             found.look()
-        return twin
+        return next((one for one in ahead if not one.has_ended()), None)
 
     def speaks(self, member: Member) -> bool:
         """Whether it is the first of the living projects: one line for all of them is enough."""
@@ -72,7 +73,8 @@ class Member:
         self.route = route
         self.place = place_of_caller()
         self._note = note
-        self.gives_way = False  # another processor has taken its place
+        self.gives_way: Callable[[], bool] = lambda: False  # whether another processor has taken its place
+        self.ahead: tuple[weakref.ref[Member], ...] = ()  # those for the same project that a provider had before
         self._has_ended = has_ended
         self.met: tuple[_Neighbours, ...] = ()  # mostly one: hardly anybody adds a processor to two providers
         self.key: Any = self  # nothing yet
@@ -82,7 +84,7 @@ class Member:
 
     def has_ended(self) -> bool:
         """Whether spans that end now go to it no more."""
-        return self.gives_way or self._has_ended()
+        return self.gives_way() or self._has_ended()
 
     def meet(self, span: Any) -> None:
         """Looks whose neighbour it is. To be called with a span that starts, unless ``key`` is what stands for its provider."""
@@ -98,7 +100,7 @@ class Member:
         if self.route.identity is not None:
             alone = not any(met.several for met in self.met)
             nobody_else = not any(met.ways for met in self.met)
-            self.takes_all = nobody_else and reason(self.route, (), None, alone=alone) is None
+            self.takes_all = not self.ahead and nobody_else and reason(self.route, (), None, alone=alone) is None
 
     def refusal(self, span: Any) -> tuple[DropReason | None, str | None]:
         """Why a finished span is not meant for this processor; None if it is. And what went wrong; None: others say so."""
@@ -114,10 +116,17 @@ class Member:
             except Exception as error:  # noqa: BLE001 - a user's function; nobody can say then whose span it is
                 name, detail = "", f"route raised {type(error).__name__}"
         routes = [route for met in self.met for route in met.routes]
-        why = reason(mine, routes, name, alone=not any(met.several for met in self.met))
+        alone = not any(met.several for met in self.met)
+        why = reason(mine, routes, name, alone=alone)
         if why is DropReason.NO_PROJECT and not self.met[0].speaks(self):
             return why, None
+        if why is None and any(reason(one.route, routes, name, alone=alone) is None for one in self.living_ahead()):
+            return DropReason.DOUBLE, ""
         return why, detail
+
+    def living_ahead(self) -> list[Member]:
+        """The processors to which this one leaves the spans of its project, as long as they send them."""
+        return [one for reference in self.ahead if (one := reference()) is not None and not one.has_ended()]
 
     def _join(self, found: _Neighbours) -> None:
         with _lock:
@@ -125,8 +134,8 @@ class Member:
         if twin is not None and self._note is not None:
             self._note(
                 "twin",
-                "every span is sent twice, by two processors of one provider for the same project, each with its own mask and "
-                f"filter: made at {twin.place} and at {self.place}",
+                f"two processors of one provider are for the same project: made at {twin.place} and at {self.place}. So that no "
+                "span is sent twice, only the first one sends, by its own mask, filter and sampling; take the second one away",
             )
 
 

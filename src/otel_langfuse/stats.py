@@ -22,6 +22,7 @@ LOG_INTERVAL_S: Final = 60.0
 
 ADVICE: Final = {
     DropReason.OTHER_PROJECT: (logging.DEBUG, "they belong to another Langfuse project"),
+    DropReason.DOUBLE: (logging.DEBUG, "another LangfuseSpanProcessor sends them to the same project"),
     DropReason.NO_PROJECT: (
         logging.WARNING,
         "they belong to no Langfuse project that is configured: check project() and route=, or give one client default=True",
@@ -52,8 +53,8 @@ ADVICE: Final = {
 }
 """Reason -> log level and what to do about it."""
 
-CHOSEN: Final = frozenset({DropReason.FILTERED, DropReason.SAMPLED_OUT, DropReason.OTHER_PROJECT})
-"""Reasons that are the user's own choice: such drops are not losses."""
+CHOSEN: Final = frozenset({DropReason.FILTERED, DropReason.SAMPLED_OUT, DropReason.OTHER_PROJECT, DropReason.DOUBLE})
+"""Reasons that are the user's own choice, or for which somebody else sends them: such drops are not losses."""
 
 _STARTED: Final = "started"
 _EXPORTED: Final = "exported"

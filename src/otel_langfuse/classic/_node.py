@@ -216,7 +216,7 @@ class Node:
         """Sends the whole span again, with what was said since. False where the destination would keep both."""
         try:
             spans, _ = from_sdk([self.span])  # type: ignore[list-item]  # what is no SDK span, cannot be read
-            return bool(spans) and self.client.processor.replace(self._changed(spans[0]), self.span)
+            return bool(spans) and self.client.sender.replace(self._changed(spans[0]), self.span)
         except Exception as error:  # noqa: BLE001 - a foreign span
             NOTES.note("update", f"an update after the end is sent as a span of its own: {type(error).__name__}")
             return False

@@ -89,7 +89,7 @@ class LangfuseTracesExporter(LangfuseExporter):
         left_out = len(spans) - len(mine)
         if left_out:
             self._ledger.start(left_out)
-            self._ledger.drop(DropReason.FILTERED, left_out, "a LangfuseSpanProcessor sends them")
+            self._ledger.drop(DropReason.DOUBLE, left_out)
             if not self._has_said_so:
                 self._has_said_so = True
                 _LOGGER.warning("otel-langfuse: %s", _TAKEN)

@@ -395,9 +395,9 @@ class LangfuseSpanProcessor(SpanProcessor):
         """Which project it sends to, and which spans are meant for it."""
         return self._member.route
 
-    def give_way(self) -> None:
-        """Says that from now on another processor gets the spans. What this one has it delivers."""
-        self._member.gives_way = True
+    def give_way(self, to: LangfuseSpanProcessor | None = None) -> None:
+        """Says that another processor gets the spans: ``to``, as long as it is not shut down. What this one has it delivers."""
+        self._member.gives_way = lambda: to is None or not to.is_shut_down
 
     @property
     def sends(self) -> bool:
