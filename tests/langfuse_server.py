@@ -37,6 +37,7 @@ class LangfuseServer(ThreadingHTTPServer):
         self.items: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.down = False
+        self.queries: list[str] = []
         self.copies = 0
         """Spans, those that replaced one too."""
 
@@ -86,10 +87,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.handle_call(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
 
+    def do_PATCH(self) -> None:
+        self.do_POST()
+
     def handle_call(self, body: bytes | None) -> None:
         parts = urlsplit(self.path)
         path = parts.path.removeprefix("/api/public")
         self.server.requests.append((self.command, path))
+        self.server.queries.append(parts.query)
         if self.server.down:
             self.answer(503, {"message": "Service Unavailable"})
         elif path == "/otel/v1/traces":
@@ -153,6 +158,17 @@ def _create_prompt(server: LangfuseServer, rest: Any, query: Any, body: dict[str
     return 201, made
 
 
+def _label_prompt(server: LangfuseServer, rest: list[str], query: Any, body: dict[str, Any]) -> tuple[int, Any]:
+    name, _, version = rest
+    found = [one for one in server.prompts.get(name, []) if one["version"] == int(version)]
+    if not found:
+        return 404, {"message": f"Prompt not found: '{name}' with version {version}"}
+    for one in server.prompts[name]:
+        one["labels"] = [label for label in one["labels"] if label not in body["newLabels"]]
+    found[0]["labels"] += body["newLabels"]
+    return 200, found[0]
+
+
 def _create_dataset(server: LangfuseServer, rest: Any, query: Any, body: dict[str, Any]) -> tuple[int, Any]:
     server.datasets[body["name"]] = {"id": f"dataset-{len(server.datasets)}", "description": None, "metadata": None, **body}
     return 200, server.datasets[body["name"]]
@@ -197,6 +213,7 @@ _ROUTES: list[tuple[str, list[str], Callable[..., tuple[int, Any]]]] = [
     ("POST", ["scores"], _scores),
     ("GET", ["v2", "prompts"], _get_prompt),
     ("POST", ["v2", "prompts"], _create_prompt),
+    ("PATCH", ["v2", "prompts"], _label_prompt),
     ("GET", ["v2", "datasets"], _get_dataset),
     ("POST", ["v2", "datasets"], _create_dataset),
     ("POST", ["dataset-items"], _create_item),

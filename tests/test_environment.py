@@ -64,12 +64,13 @@ RunnableLambda(lambda a: a).invoke(1, config={"callbacks": [CallbackHandler()], 
     [
         OBSERVE,
         OBSERVE.replace("otel_langfuse import", "otel_langfuse.decorators import"),
+        OBSERVE.replace("otel_langfuse import", "otel_langfuse.tracing import"),
         "import otel_langfuse\nwith otel_langfuse.start_as_current_observation('work'): pass",
         "import otel_langfuse\notel_langfuse.start_observation('work').end()",
         "import otel_langfuse\notel_langfuse.create_event('work')",
         LANGCHAIN,
     ],
-    ids=["observe", "decorators", "start_as_current_observation", "start_observation", "create_event", "langchain"],
+    ids=["observe", "decorators", "tracing", "start_as_current_observation", "start_observation", "create_event", "langchain"],
 )
 def test_the_first_observation_is_recorded_whatever_makes_it(script: str, tmp_path: Path) -> None:
     if "langchain" in script:

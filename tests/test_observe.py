@@ -437,6 +437,15 @@ class Named:
         return 1
 
 
+def test_arguments_that_are_called_like_those_without_a_name_stand_beside_them(recorder: Recorder) -> None:
+    @observe
+    def taking(first: int, *args: int, **kwargs: int) -> None: ...
+
+    both = {"first": 1, "args": [2, 3], "kwargs": {"args": 4, "kwargs": 5}}
+    assert recorded(recorder, lambda: taking(1, 2, 3, args=4, kwargs=5)) == both
+    assert recorded(recorder, lambda: taking(1, args=4)) == {"first": 1, "args": 4}
+
+
 def test_self_is_left_out_whatever_its_name(recorder: Recorder) -> None:
     assert recorded(recorder, lambda: Named().other_name(1)) == {"n": 1}
     assert recorded(recorder, lambda: Named.static("me", 1)) == {"self": "me", "n": 1}

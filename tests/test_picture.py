@@ -267,6 +267,25 @@ def test_what_cannot_be_looked_at_costs_only_its_own_place() -> None:
     assert text({"a": 1, "b": Raises(), "c": [2]}) == '{"a":1,"b":"<RuntimeError while looking at test_picture.Raises>","c":[2]}'
 
 
+PanicException = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+"""As PyO3 makes it when Rust code panics; it cannot be imported."""
+
+
+class Broken:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+def test_what_a_library_in_rust_breaks_costs_only_its_own_place_and_the_users_own_end_goes_on() -> None:
+    assert text([1, Broken(PanicException())]) == '[1,"<PanicException while looking at test_picture.Broken>"]'
+    for error in (KeyboardInterrupt(), SystemExit()):
+        with pytest.raises(type(error)):
+            text([1, Broken(error)])
+
+
 class Lazy:
     """As ORMs have it: its class says that asking costs a query."""
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -215,3 +216,81 @@ def test_everything_reaches_third_party_spans_on_threads_of_pools_and_in_tasks(s
     }
     for name in ("to_thread", "task", "task 0", "task 2", "executor", "pool 1", "pool 2"):
         assert spans[name] == said, name
+
+
+# -- as a decorator ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_decorated_function_or_coroutine_function_has_the_values_in_each_of_its_calls(spans: Spans) -> None:
+    @propagate_attributes(user_id="u")
+    def plain(n: int) -> int:
+        spans.tracer.start_span(f"plain {n}").end()
+        return plain(n - 1) if n else 7
+
+    @propagate_attributes(user_id="u")
+    async def coroutine(name: str) -> str | None:
+        await asyncio.sleep(0.01)
+        spans.tracer.start_span(name).end()
+        return coroutine.__doc__
+
+    @propagate_attributes(user_id="u")
+    def failing() -> None:
+        raise ValueError("It broke.")
+
+    async def both() -> None:
+        await asyncio.gather(coroutine("first"), coroutine("second"))
+        spans.tracer.start_span("between").end()
+
+    assert plain(1) == 7
+    asyncio.run(both())
+    with pytest.raises(ValueError, match="It broke"):
+        failing()
+    for name in ("plain 1", "plain 0", "first", "second"):
+        assert spans[name] == {"user.id": "u"}, name
+    assert spans["between"] == {}
+    assert propagated_attributes() == {}
+    assert plain.__name__ == "plain"
+
+
+# -- prompts -------------------------------------------------------------------------------------------------------------------
+
+
+class PromptObject:
+    name, version, is_fallback = "qa", 3, False
+
+
+class Fallback:
+    name, version, is_fallback = "qa", 0, True
+
+
+@pytest.mark.parametrize("prompt", [PromptObject(), {"name": "qa", "version": 3}, {"name": "qa", "version": "3"}])
+def test_a_prompt_is_linked_to_what_starts_inside_and_to_no_baggage(prompt: Any, spans: Spans) -> None:
+    with propagate_attributes(prompt=prompt, as_baggage=True):
+        spans.tracer.start_span("inside").end()
+        told = baggage.get_all()
+        with propagate_attributes(prompt={"name": "other", "version": 1}):
+            spans.tracer.start_span("inner").end()
+    assert spans["inside"] == {"langfuse.observation.prompt.name": "qa", "langfuse.observation.prompt.version": 3}
+    assert spans["inner"] == {"langfuse.observation.prompt.name": "other", "langfuse.observation.prompt.version": 1}
+    assert told == {}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "warns"),
+    [
+        (Fallback(), False),
+        ({"name": "qa", "version": 1, "is_fallback": True}, False),
+        ({"name": "qa"}, True),
+        ({"name": "", "version": 1}, True),
+        ({"name": "qa", "version": "latest"}, True),
+        ({"name": "qa", "version": 1.5}, True),
+        ("qa", True),
+    ],
+)
+def test_what_is_no_version_of_a_prompt_is_not_linked(
+    prompt: Any, warns: bool, spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    with propagate_attributes(prompt=prompt, user_id="u"):
+        spans.tracer.start_span("inside").end()
+    assert spans["inside"] == {"user.id": "u"}
+    assert ("prompt is left out" in caplog.text) is warns

@@ -164,11 +164,6 @@ _HOMES = {
 }
 
 
-def _begin() -> None:
-    """Before the first observation of a program that has configured nothing: only then is it asked what the environment says."""
-    import_module(".client", __name__).begin_from_environment()
-
-
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - seldom asked for
@@ -178,10 +173,7 @@ def __getattr__(name: str) -> Any:
         except PackageNotFoundError:  # run from its source without being installed
             value = "0"
     elif name in _HOMES:
-        home = import_module(_HOMES[name], __name__)
-        if _HOMES[name] == ".tracing":
-            home.begin_unless_told(_begin)
-        value = getattr(home, name)
+        value = getattr(import_module(_HOMES[name], __name__), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import Any, Final
+from contextvars import ContextVar, Token
+from functools import update_wrapper
+from inspect import iscoroutinefunction
+from typing import Any, Final, TypeVar, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
 _LOGGER: Final = logging.getLogger("otel_langfuse")
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 def _ways() -> tuple[Callable[[], Context], Callable[[Context], Any], Callable[[Any], object]]:
@@ -38,3 +41,40 @@ def detach(token: Any) -> None:
         _reset(token)
     except Exception:  # noqa: BLE001 - the context that this belongs to is gone, and the values with it
         _LOGGER.debug("otel-langfuse: a block ended in another context than it began in")
+
+
+class Block:
+    """A context that is current inside of a ``with``, made when that begins.
+
+    As a decorator, around each call of a function, and around all of a coroutine function, which ``contextlib.contextmanager``
+    would leave before its first step. A generator function is only called in it: its code runs when somebody iterates, wherever
+    that is.
+    """
+
+    __slots__ = ("_made", "_token")
+
+    def __init__(self, made: Callable[[], Context]) -> None:
+        self._made = made
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> None:
+        self._token = attach(self._made())
+
+    def __exit__(self, *raised: object) -> None:
+        token, self._token = self._token, None
+        if token is not None:
+            detach(token)
+
+    def __call__(self, function: _F) -> _F:
+        """The same function, each of whose calls is in such a block."""
+        made = self._made
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with Block(made):
+                return function(*args, **kwargs)
+
+        async def called_async(*args: Any, **kwargs: Any) -> Any:
+            with Block(made):
+                return await function(*args, **kwargs)
+
+        return cast("_F", update_wrapper(called_async if iscoroutinefunction(function) else called, function))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -35,9 +36,24 @@ class Datasets:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    def create(self, *, name: str, description: str | None = None, metadata: Any = None) -> Mapping[str, Any]:
-        """Creates a dataset, or changes the one of this name."""
-        return _object(self._api.call("POST", "/v2/datasets", _given(name=name, description=description, metadata=metadata)))
+    def create(
+        self,
+        *,
+        name: str,
+        description: str | None = None,
+        metadata: Any = None,
+        input_schema: Any = None,
+        expected_output_schema: Any = None,
+    ) -> Mapping[str, Any]:
+        """Creates a dataset, or changes the one of this name. The server checks items by the two JSON schemas."""
+        body = _given(
+            name=name,
+            description=description,
+            metadata=metadata,
+            inputSchema=input_schema,
+            expectedOutputSchema=expected_output_schema,
+        )
+        return _object(self._api.call("POST", "/v2/datasets", body))
 
     def create_item(
         self,
@@ -64,12 +80,17 @@ class Datasets:
         )
         return _item(self._api.call("POST", "/dataset-items", body))
 
-    def get(self, name: str) -> tuple[Mapping[str, Any], list[ItemFields]]:
-        """A dataset, and all of its items that are active."""
+    def get(
+        self, name: str, *, page_size: int | None = None, version: datetime | None = None
+    ) -> tuple[Mapping[str, Any], list[ItemFields]]:
+        """A dataset, and all of its items that are active; ``version``: as they were then."""
+        moment = None if version is None else version.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
         dataset = _object(self._api.call("GET", f"/v2/datasets/{quote(name, safe='')}"))
         items: list[ItemFields] = []
         for page in range(1, MAX_PAGES + 1):
-            query: dict[str, str | int | None] = {"datasetName": name, "page": page, "limit": PAGE}
+            query: dict[str, str | int | None] = {"datasetName": name, "page": page, "limit": page_size or PAGE}
+            if moment is not None:
+                query["version"] = moment
             answer = _object(self._api.call("GET", "/dataset-items", query=query))
             items += [_item(one) for one in answer.get("data") or ()]
             if page >= int((answer.get("meta") or {}).get("totalPages") or 0):

@@ -23,6 +23,7 @@ MAX_TAGS: Final = 100
 MAX_METADATA_KEYS: Final = 64
 """A span has room for 128 attributes; beyond that the SDK loses the oldest, which are an instrumentation's own."""
 
+_OF_PROMPT: Final = ("name", "version", "is_fallback")
 _NOTES: Final = Ledger()
 
 
@@ -69,6 +70,23 @@ def tags(value: Any, door: str) -> list[str]:
     if len(found) > MAX_TAGS:
         _note(door, "tags", f"is cut to {MAX_TAGS} of them")
     return found[:MAX_TAGS]
+
+
+def prompt(value: Any, door: str) -> tuple[str, int] | None:
+    """Name and version of a prompt, or of a mapping with these two; None of a fallback, which is no version of anything."""
+    if value is None:
+        return None
+    try:
+        said: Mapping[str, Any] = value if isinstance(value, Mapping) else {key: getattr(value, key, None) for key in _OF_PROMPT}
+        if said.get("is_fallback"):
+            return None
+        version = said["version"]
+        if name := str.__str__(said["name"]):
+            return name, int(version) if isinstance(version, str) else int.__index__(version)
+    except Exception:  # noqa: BLE001, S110 - an object of the application's
+        pass
+    _note(door, "prompt", "is left out: expected a prompt with a name and a version")
+    return None
 
 
 def metadata(value: Any, door: str) -> dict[str, str | bool | int | float]:

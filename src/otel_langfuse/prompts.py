@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -45,6 +45,27 @@ class Prompt:
     labels: Sequence[str] = ()
     tags: Sequence[str] = ()
     is_fallback: bool = False
+    commit_message: str | None = None
+
+    @property
+    def variables(self) -> list[str]:
+        """The names of the variables in it, each once, in their order; of a chat prompt in its messages."""
+        texts = [self.prompt] if isinstance(self.prompt, str) else [str(part.get("content", "")) for part in self.prompt]
+        return list(dict.fromkeys(name for text in texts for name, _, _ in _variables(text)))
+
+    def get_langchain_prompt(self, **variables: Any) -> Any:
+        """The prompt as LangChain's templates have it: ``{name}`` for ``{{name}}``, and other braces twice.
+
+        Args:
+            **variables: what is replaced now; in a chat prompt also lists of messages for placeholders. Placeholders that are
+                not among them become ``MessagesPlaceholder``.
+
+        Returns:
+            A text for ``PromptTemplate.from_template``, or a list for ``ChatPromptTemplate.from_messages``.
+        """
+        if isinstance(self.prompt, str):
+            return _as_template(_filled(self.prompt, variables))
+        return [_message_template(part) for part in self.compile(**variables)]
 
     def compile(self, **variables: Any) -> Any:
         """The prompt with ``{{name}}`` replaced by the variable of that name; unknown ones stay as they are.
@@ -59,16 +80,44 @@ class Prompt:
         return [message for part in self.prompt for message in _messages(part, variables)]
 
 
+def _variables(text: str) -> Iterator[tuple[str, int, int]]:
+    """Each ``{{name}}``: its name, where it begins and where it has ended."""
+    at = 0
+    while (begin := text.find("{{", at)) >= 0 and (end := text.find("}}", begin)) >= 0:
+        at = end + 2
+        yield text[begin + 2 : end].strip(), begin, at
+
+
 def _filled(text: str, variables: Mapping[str, Any]) -> str:
     """In one pass: what is put in is not looked at again."""
     parts: list[str] = []
     at = 0
-    while (begin := text.find("{{", at)) >= 0 and (end := text.find("}}", begin)) >= 0:
-        name = text[begin + 2 : end].strip()
+    for name, begin, end in _variables(text):
         value = variables.get(name)
-        parts += [text[at:begin], text[begin : end + 2] if name not in variables else "" if value is None else str(value)]
-        at = end + 2
+        parts += [text[at:begin], text[begin:end] if name not in variables else "" if value is None else str(value)]
+        at = end
     return "".join((*parts, text[at:]))
+
+
+def _as_template(text: str) -> str:
+    parts: list[str] = []
+    at = 0
+    for name, begin, end in _variables(text):
+        parts += [_escaped(text[at:begin]), f"{{{name}}}"]
+        at = end
+    return "".join((*parts, _escaped(text[at:])))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _message_template(part: Mapping[str, Any]) -> Any:
+    if part.get("type") != "placeholder":
+        return str(part.get("role", "")), _as_template(str(part.get("content", "")))
+    from langchain_core.prompts import MessagesPlaceholder  # noqa: PLC0415 - whoever asks for this has it
+
+    return MessagesPlaceholder(variable_name=str(part.get("name")))
 
 
 def _messages(part: Mapping[str, Any], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -157,10 +206,25 @@ class Prompts:
         }
         body |= {key: value for key, value in (("tags", tags), ("commitMessage", commit_message)) if value is not None}
         made = _prompt(self._api.call("POST", "/v2/prompts", body, max_retries=0))  # twice would be two versions
-        with self._lock:
-            for key in [key for key in self._cache if key[0] == name]:
-                del self._cache[key]
+        self.clear(name)
         return made
+
+    def update(self, *, name: str, version: int, new_labels: Sequence[str] = ()) -> Prompt:
+        """Adds labels to a version, which other versions then lose.
+
+        Raises:
+            ApiError: the server refuses (there is no such version, or one of them is ``latest``), or cannot be reached.
+        """
+        path = f"/v2/prompts/{quote(name, safe='')}/versions/{int(version)}"
+        made = _prompt(self._api.call("PATCH", path, {"newLabels": list(new_labels)}))
+        self.clear(name)
+        return made
+
+    def clear(self, name: str | None = None) -> None:
+        """Forgets what was fetched of this prompt; None: of all."""
+        with self._lock:
+            for key in [key for key in self._cache if name is None or key[0] == name]:
+                del self._cache[key]
 
     def _fetch(self, key: tuple[str, str], query: Any, timeout_s: float | None, max_retries: int) -> Prompt:
         path = f"/v2/prompts/{quote(key[0], safe='')}"
@@ -204,6 +268,7 @@ def _prompt(answer: Any) -> Prompt:
             answer.get("config") or {},
             tuple(answer.get("labels") or ()),
             tuple(answer.get("tags") or ()),
+            commit_message=answer.get("commitMessage"),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ApiError("the answer is no prompt") from None

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
@@ -21,7 +21,7 @@ from opentelemetry.context import Context
 
 from . import attributes as names
 from . import baggage, limits
-from .current import attach, current_context, detach
+from .current import Block, current_context
 from .model import Span
 
 MAX_CHARACTERS: Final = limits.MAX_CHARACTERS
@@ -52,7 +52,6 @@ propagating: Final[set[str]] = set()
 """Empty as long as nobody propagates anything in this process, or would have it read: then nobody needs to look for it."""
 
 
-@contextmanager
 def propagate_attributes(
     *,
     user_id: str | None = None,
@@ -62,9 +61,12 @@ def propagate_attributes(
     version: str | None = None,
     trace_name: str | None = None,
     environment: str | None = None,
+    prompt: Any = None,
     as_baggage: bool = False,
-) -> Iterator[None]:
+) -> Block:
     """Sets attributes on the current span and on every span that starts inside the ``with`` block.
+
+    It decorates functions and coroutine functions, too: then each call is such a block.
 
     Inside another one, tags and metadata are added to, everything else is replaced. What a span says itself when it
     starts wins. Spans of the same trace that have ended but are not sent yet, and its root, get name, user, session, tags and
@@ -79,8 +81,11 @@ def propagate_attributes(
         version: of the application, or of a part of it.
         trace_name: name of the trace.
         environment: 1 to 40 of a-z 0-9 - _, not starting with ``langfuse``.
-        as_baggage: True: also as OpenTelemetry baggage. Then instrumented clients send all of it, as a header, with *every*
-            request inside, to whomever it goes. Services that trust it (``trust_baggage=True``) set it on their spans.
+        prompt: what generations inside are linked to, also those of other libraries: as ``get_prompt`` gives it, or a mapping
+            with ``name`` and ``version``. A fallback is not linked.
+        as_baggage: True: also as OpenTelemetry baggage, all but the prompt. Then instrumented clients send all of it, as a
+            header, with *every* request inside, to whomever it goes. Services that trust it (``trust_baggage=True``) set it on
+            their spans.
     """
     said = (user_id, session_id, version, trace_name)
     new: dict[str, Any] = {
@@ -90,24 +95,26 @@ def propagate_attributes(
     }
     if (named := limits.environment(environment, _DOOR)) is not None:
         new[names.ENVIRONMENT] = named
-    outer = propagated_attributes()
-    if listed := limits.tags(tags, _DOOR):
-        new[names.TRACE_TAGS] = tuple(dict.fromkeys((*outer.get(names.TRACE_TAGS, ()), *listed)))
     for key, value in limits.metadata(metadata, _DOOR).items():
         new[f"{names.TRACE_METADATA}.{key}"] = value
+    if (linked := limits.prompt(prompt, _DOOR)) is not None:
+        new[names.OBSERVATION_PROMPT_NAME], new[names.OBSERVATION_PROMPT_VERSION] = linked
+    listed = limits.tags(tags, _DOOR)
+    return Block(lambda: _propagating(new, listed, as_baggage=as_baggage))
+
+
+def _propagating(new: Mapping[str, Any], tags: Sequence[str], *, as_baggage: bool) -> Context:
+    """The current context with what is said here; told to the current span, too."""
+    outer = propagated_attributes()
+    if tags:
+        new = {**new, names.TRACE_TAGS: tuple(dict.fromkeys((*outer.get(names.TRACE_TAGS, ()), *tags)))}
     span = trace.get_current_span()
     if new and span.is_recording():
         span.set_attributes(new)
         tell_late(trace.format_trace_id(span.get_span_context().trace_id), new, project_of(span))
     propagating.add(_DOOR)
     context = otel_context.set_value(_KEY, Propagated({**outer, **new}))
-    if as_baggage:
-        context = baggage.with_entries(context, new)
-    token = attach(context)
-    try:
-        yield
-    finally:
-        detach(token)
+    return baggage.with_entries(context, new) if as_baggage else context
 
 
 def propagated_attributes(context: Context | None = None, *, trust_baggage: bool = False) -> Mapping[str, Any]:
@@ -149,9 +156,10 @@ def _forget(started: Any) -> None:  # the weak reference itself
         projects.pop(key, None)
 
 
-@contextmanager
-def project(name: str) -> Iterator[None]:
+def project(name: str) -> Block:
     """Makes every span that starts inside the ``with`` block, of any library, belong to one Langfuse project, and to no other.
+
+    It decorates functions and coroutine functions, too: then each call is such a block.
 
     It counts for the threads and tasks that get this context. A span that is started elsewhere with a parent from inside, and
     in no ``project`` block, belongs to its parent's project. It is not handed on to other services.
@@ -163,11 +171,7 @@ def project(name: str) -> Iterator[None]:
         name: as given to ``configure(project=...)``, or the public key of the project.
     """
     found = name if isinstance(name, str) and name.strip() and len(name) <= MAX_CHARACTERS else ""
-    token = attach(with_project(found, current_context()))
-    try:
-        yield
-    finally:
-        detach(token)
+    return Block(lambda: with_project(found, current_context()))
 
 
 def current_project(context: Context | None = None) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import baggage
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langfuse_server import LangfuseServer
 from otel_langfuse import Langfuse, get_client, observe, propagate_attributes
@@ -105,6 +106,35 @@ def test_a_classic_trace_of_the_same_seed_is_the_root_of_what_joins_it(server: L
     trace.end()
     langfuse.flush()
     assert server.one("joined").parent_id == server.one("order").id
+
+
+def test_a_prompt_around_calls_a_public_trace_and_an_observation_that_is_ended_by_hand(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    with propagate_attributes(prompt=PromptObject()):
+        with langfuse.start_as_current_observation(name="by hand", as_type="generation", end_on_exit=False) as kept:
+            langfuse.set_current_trace_as_public()
+        with langfuse.start_as_current_observation(name="by itself", end_on_exit=None):
+            pass
+    langfuse.flush()
+    assert [one.name for one in server.observations] == ["by itself"]
+    kept.end()
+    langfuse.flush()
+    stored = server.one("by hand")
+    assert (stored.trace.public, stored.prompt_name, stored.prompt_version) == (True, "qa", 3)
+
+
+def test_the_sdks_own_settings_of_its_machinery_are_taken_or_named(
+    server: LangfuseServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = InMemorySpanExporter()
+    langfuse = Langfuse(span_exporter=memory, media_upload_thread_count=3, otel_compression="none", additional_headers={"a": "b"})
+    assert langfuse.client.config.media_threads == 3
+    assert "no meaning here: additional_headers, otel_compression" in caplog.text
+    with langfuse.start_as_current_observation(name="here"):
+        pass
+    langfuse.flush()
+    assert [span.name for span in memory.get_finished_spans()] == ["here"]
+    assert not server.observations
 
 
 def test_scores_of_everything(server: LangfuseServer) -> None:

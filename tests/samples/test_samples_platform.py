@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -52,6 +53,46 @@ def test_a_chat_prompt_with_a_placeholder(server: LangfuseServer) -> None:
         {"role": "user", "content": "why?"},
     ]
     assert {"type": "placeholder", "name": "history"} in prompt.compile(topic="tea")
+
+
+def test_a_prompt_as_langchains_templates_have_it(server: LangfuseServer) -> None:
+    prompts = pytest.importorskip("langchain_core.prompts")
+    langfuse = get_client()
+    langfuse.create_prompt(name="text", prompt='Say {"to": "{{ name }}"} of {{topic}}.', labels=["production"])
+    langfuse.create_prompt(
+        name="chat",
+        prompt=[
+            {"role": "system", "content": "Know {{topic}}, as {json}."},
+            {"type": "placeholder", "name": "history"},
+            {"role": "user", "content": "{{question}}"},
+        ],
+        labels=["production"],
+    )
+    text, chat = langfuse.get_prompt("text"), langfuse.get_prompt("chat")
+    assert (text.variables, chat.variables) == (["name", "topic"], ["topic", "question"])
+    made = prompts.PromptTemplate.from_template(text.get_langchain_prompt(topic="tea {hot}"))
+    assert made.format(name="Ada") == 'Say {"to": "Ada"} of tea {hot}.'
+    template = prompts.ChatPromptTemplate.from_messages(chat.get_langchain_prompt(topic="tea"))
+    said = template.format_messages(question="{why}?", history=[("user", "before")])
+    assert [message.content for message in said] == ["Know tea, as {json}.", "before", "{why}?"]
+    filled = chat.get_langchain_prompt(history=[{"role": "user", "content": "of {{topic}}"}])
+    assert filled[1] == ("user", "of {topic}")
+
+
+def test_a_version_is_given_a_label_and_what_was_fetched_is_forgotten(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    for text in ("one", "two"):
+        made = langfuse.create_prompt(name="a/b", prompt=text, labels=["production"], commit_message=f"as {text}")
+    assert (langfuse.get_prompt("a/b").prompt, made.commit_message) == ("two", "as two")
+    changed = langfuse.update_prompt(name="a/b", version=1, new_labels=["production"])
+    assert (changed.version, "production" in changed.labels) == (1, True)
+    assert langfuse.get_prompt("a/b").prompt == "one"
+    server.prompts["a/b"][0]["prompt"] = "changed by somebody"
+    assert langfuse.get_prompt("a/b").prompt == "one"
+    langfuse.clear_prompt_cache()
+    assert langfuse.get_prompt("a/b").prompt == "changed by somebody"
+    with pytest.raises(ApiError, match="version 9"):
+        langfuse.update_prompt(name="a/b", version=9)
 
 
 def test_a_prompt_is_kept_for_a_while_and_then_fetched_in_the_background(server: LangfuseServer) -> None:
@@ -159,6 +200,22 @@ def test_a_dataset_of_many_pages(server: LangfuseServer) -> None:
     items = langfuse.get_dataset("large").items
     assert [item.input for item in items] == list(range(120))
     assert items[0].id == made.id
+
+
+def test_a_dataset_with_schemas_is_read_in_pages_of_a_size_and_as_it_was(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    schema = {"type": "string"}
+    langfuse.create_dataset(
+        name="checked", description="d", metadata={"k": 1}, input_schema=schema, expected_output_schema=schema
+    )
+    assert (server.datasets["checked"]["inputSchema"], server.datasets["checked"]["expectedOutputSchema"]) == (schema, schema)
+    for number in range(5):
+        langfuse.create_dataset_item(dataset_name="checked", input=str(number))
+    moment = datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=2)))
+    assert len(langfuse.get_dataset("checked", fetch_items_page_size=2, version=moment).items) == 5
+    asked_for = [query for query in server.queries if "datasetName" in query]
+    assert len(asked_for) == 3
+    assert all("limit=2" in query and "version=2026-01-02T01%3A00%3A00Z" in query for query in asked_for)
 
 
 def test_a_run_goes_on_where_its_item_cannot_be_linked(server: LangfuseServer, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,10 +12,12 @@ from otel_langfuse import (
     Observation,
     create_event,
     create_trace_id,
+    get_client,
     get_current_observation_id,
     get_current_trace_id,
     get_trace_url,
     observe,
+    propagate_attributes,
     start_as_current_observation,
     start_observation,
     update_current_generation,
@@ -140,6 +142,23 @@ def by_hand() -> None:
     assert_type(get_current_trace_id(), str | None)
     assert_type(get_current_observation_id(), str | None)
     assert_type(get_trace_url(), str | None)
+
+
+@propagate_attributes(user_id="ada", prompt={"name": "qa", "version": 1})
+async def for_ada(question: str) -> int:
+    return len(question)
+
+
+async def by_the_client() -> None:
+    langfuse = get_client()
+    with langfuse.start_as_current_observation(name="one", as_type="generation", model="toy-1", end_on_exit=True) as one:
+        assert_type(one, Observation)
+    with propagate_attributes(session_id="s", tags=["a"]):
+        assert_type(langfuse.start_observation(name="two", as_type="tool", input=1), Observation)
+    assert_type(langfuse.create_event(name="event", level="WARNING"), Observation)
+    assert_type(await for_ada("?"), int)
+    langfuse.start_observation(name="x", inptu=1)  # type: ignore[call-arg]
+    langfuse.start_as_current_observation(name="x", as_type="agnet")  # type: ignore[arg-type]
 
 
 def wrong_fields(one: Observation) -> None:

@@ -29,9 +29,19 @@ if TYPE_CHECKING:
 _LOGGER: Final = logging.getLogger("otel_langfuse")
 
 _WITHOUT_MEANING: Final = frozenset(
-    {"sdk_integration", "httpx_client", "media_upload_thread_count", "additional_headers", "blocked_instrumentation_scopes"}
+    {
+        "sdk_integration",
+        "httpx_client",
+        "additional_headers",
+        "blocked_instrumentation_scopes",
+        "id_generator",
+        "otel_compression",
+    }
 )
 """Arguments of Langfuse's SDKs for their own machinery."""
+
+_OTHER_NAMES: Final = {"media_upload_thread_count": "media_threads"}
+"""Arguments of Langfuse's SDKs that are called otherwise here."""
 
 
 class Langfuse(Modern, Platform):
@@ -51,7 +61,7 @@ class Langfuse(Modern, Platform):
         host: the server; else ``LANGFUSE_BASE_URL`` or ``LANGFUSE_HOST``. ``base_url`` is another name for it.
         debug: shows this package's log lines from DEBUG on, and makes an invalid score raise ``ScoreError``.
         enabled: False: nothing is recorded or sent. ``tracing_enabled`` is another name for it.
-        exporter: see ``configure``.
+        exporter: see ``configure``. ``span_exporter`` is another name for it.
         tracer_provider: see ``configure``.
         **settings: the other arguments of ``LangfuseSpanProcessor``: ``release``, ``environment``, ``mask``, ``sample_rate``,
             ``flush_at`` and ``flush_interval`` (of a batch), ``threads`` (requests at the same time), ``timeout`` (seconds for
@@ -73,15 +83,18 @@ class Langfuse(Modern, Platform):
         enabled: bool | None = None,
         tracing_enabled: bool | None = None,
         exporter: Any = None,
+        span_exporter: Any = None,
         tracer_provider: Any = None,
         **settings: Any,
     ) -> None:
         if foreign := sorted(_WITHOUT_MEANING & settings.keys()):
             _LOGGER.warning("otel-langfuse: Langfuse(): these arguments have no meaning here: %s", ", ".join(foreign))
-        chosen: dict[str, Any] = {name: value for name, value in settings.items() if name not in _WITHOUT_MEANING}
+        chosen: dict[str, Any] = {
+            _OTHER_NAMES.get(name, name): value for name, value in settings.items() if name not in _WITHOUT_MEANING
+        }
         chosen |= {"public_key": public_key, "secret_key": secret_key, "base_url": base_url or host, "debug": debug}
         chosen["enabled"] = tracing_enabled if enabled is None else enabled
-        self._set(clients.configure(exporter, tracer_provider=tracer_provider, **chosen))
+        self._set(clients.configure(exporter or span_exporter, tracer_provider=tracer_provider, **chosen))
         if self._client.config.debug:
             logging.basicConfig()
             _LOGGER.setLevel(logging.DEBUG)

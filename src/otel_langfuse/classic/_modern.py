@@ -12,7 +12,7 @@ from opentelemetry.trace.propagation import get_current_span
 from otel_langfuse import tracing
 from otel_langfuse.model import ScoreFields
 from otel_langfuse.propagation import project
-from otel_langfuse.tracing import Observation, ObservationFields, TraceUpdate
+from otel_langfuse.tracing import Observation, ObservationFields, ObservationType, TraceContext, TraceUpdate
 from otel_langfuse.tracing._origin import NOTES, origin
 
 if TYPE_CHECKING:
@@ -51,27 +51,43 @@ class Modern:
     def _within(self) -> AbstractContextManager[None]:
         return nullcontext() if self._client.project is None else project(self._client.project)
 
-    def _current(self, name: str, **fields: Any) -> tracing.start_as_current_observation:
+    def _current(self, name: str, fields: Mapping[str, Any]) -> tracing.start_as_current_observation:
         if self._client.project is None:
             return tracing.start_as_current_observation(name, **fields)
         return _InProject.of(self._client.project, name, fields)
 
-    def start_as_current_observation(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
+    def start_as_current_observation(
+        self,
+        *,
+        name: str,
+        as_type: ObservationType = "span",
+        trace_context: TraceContext | Mapping[str, Any] | None = None,
+        end_on_exit: bool | None = None,
+        **fields: Unpack[ObservationFields],
+    ) -> tracing.start_as_current_observation:
         """See ``otel_langfuse.start_as_current_observation``."""
-        return self._current(name, **fields)
+        more: dict[str, Any] = {"as_type": as_type, "trace_context": trace_context, "end_on_exit": end_on_exit is not False}
+        return self._current(name, {**fields, **more})
 
-    def start_observation(self, *, name: str, **fields: Any) -> Observation:
+    def start_observation(
+        self,
+        *,
+        name: str,
+        as_type: ObservationType = "span",
+        trace_context: TraceContext | Mapping[str, Any] | None = None,
+        **fields: Unpack[ObservationFields],
+    ) -> Observation:
         """See ``otel_langfuse.start_observation``."""
         with self._within():
-            return tracing.start_observation(name, **fields)
+            return tracing.start_observation(name, as_type=as_type, trace_context=trace_context, **fields)
 
     def start_as_current_span(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
         """The same, for a span: the name that version 3 had for it."""
-        return self._current(name, as_type="span", **fields)
+        return self._current(name, {"as_type": "span", **fields})
 
     def start_as_current_generation(self, *, name: str, **fields: Any) -> tracing.start_as_current_observation:
         """Likewise, for a generation."""
-        return self._current(name, as_type="generation", **fields)
+        return self._current(name, {"as_type": "generation", **fields})
 
     def start_span(self, *, name: str, **fields: Any) -> Observation:
         """Likewise, without making it current."""
@@ -83,10 +99,16 @@ class Modern:
         with self._within():
             return tracing.start_observation(name, as_type="generation", **fields)
 
-    def create_event(self, *, name: str, **fields: Any) -> Observation:
+    def create_event(
+        self,
+        *,
+        name: str,
+        trace_context: TraceContext | Mapping[str, Any] | None = None,
+        **fields: Unpack[ObservationFields],
+    ) -> Observation:
         """See ``otel_langfuse.create_event``."""
         with self._within():
-            return tracing.create_event(name, **fields)
+            return tracing.create_event(name, trace_context=trace_context, **fields)
 
     def update_current_span(self, *, name: str | None = None, **fields: Unpack[ObservationFields]) -> None:
         """See ``otel_langfuse.update_current_span``."""
@@ -99,6 +121,10 @@ class Modern:
     def update_current_trace(self, **fields: Unpack[TraceUpdate]) -> None:
         """See ``otel_langfuse.update_current_trace``."""
         tracing.update_current_trace(**fields)
+
+    def set_current_trace_as_public(self) -> None:
+        """See ``otel_langfuse.set_current_trace_as_public``."""
+        tracing.set_current_trace_as_public()
 
     def score_current_span(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
         """Scores the current observation; see ``Observation.score``. None, with a note in the log, where there is none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from otel_langfuse.api import Api
@@ -44,13 +46,26 @@ class Platform:
         """
         return self._prompted().create(name=name, prompt=prompt, **options)
 
-    def create_dataset(self, *, name: str, description: str | None = None, metadata: Any = None) -> Dataset:
-        """Creates a dataset, or changes the one of this name; without its items.
+    def update_prompt(self, *, name: str, version: int, new_labels: Sequence[str] = ()) -> Prompt:
+        """Gives a version of a prompt more labels, which other versions then lose; see ``Prompts.update``.
 
         Raises:
             ApiError: the server refuses, or cannot be reached.
         """
-        return Dataset(Datasets(self._calls()).create(name=name, description=description, metadata=metadata), [])
+        return self._prompted().update(name=name, version=version, new_labels=new_labels)
+
+    def clear_prompt_cache(self) -> None:
+        """Forgets all prompts that were fetched: the next ``get_prompt`` asks the server."""
+        if self._prompts is not None:
+            self._prompts.clear()
+
+    def create_dataset(self, *, name: str, **fields: Any) -> Dataset:
+        """Creates a dataset, or changes the one of this name; without its items; see ``Datasets.create``.
+
+        Raises:
+            ApiError: the server refuses, or cannot be reached.
+        """
+        return Dataset(Datasets(self._calls()).create(name=name, **fields), [])
 
     def create_dataset_item(self, *, dataset_name: str, **fields: Any) -> DatasetItem:
         """Creates an item, or changes the one of this ``id``; see ``Datasets.create_item``.
@@ -61,14 +76,19 @@ class Platform:
         datasets = Datasets(self._calls())
         return DatasetItem(cast("Langfuse", self), datasets, datasets.create_item(dataset_name=dataset_name, **fields))
 
-    def get_dataset(self, name: str) -> Dataset:
+    def get_dataset(self, name: str, *, fetch_items_page_size: int | None = None, version: datetime | None = None) -> Dataset:
         """A dataset with its active items.
+
+        Args:
+            name: of the dataset.
+            fetch_items_page_size: items in one answer of the server; 50 by default.
+            version: the items as they were then; by default as they are.
 
         Raises:
             ApiError: there is none of this name, or the server cannot be reached.
         """
         datasets = Datasets(self._calls())
-        fields, items = datasets.get(name)
+        fields, items = datasets.get(name, page_size=fetch_items_page_size, version=version)
         return Dataset(fields, [DatasetItem(cast("Langfuse", self), datasets, item) for item in items])
 
     def _prompted(self) -> Prompts:

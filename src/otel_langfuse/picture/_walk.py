@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable
 from itertools import islice
 from json import dumps
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -24,6 +24,9 @@ from ._text import (
     name_of,
     utf8,
 )
+
+_OF_RUST: Final = "pyo3_runtime"
+"""The module of ``PanicException``, by which libraries written in Rust say that they are broken: no ``Exception`` to Python."""
 
 Way: TypeAlias = "Callable[[Walk, Any, int], Any]"
 """How values of a type are walked: (walk, value, depth) -> what ``orjson`` takes."""
@@ -47,6 +50,10 @@ class Walk:
         try:
             return self._way(kind)(self, value, depth)
         except Exception as error:  # noqa: BLE001 - whatever a foreign object does costs only its own place
+            return f"<{type(error).__name__} while looking at {name_of(kind)}>"
+        except BaseException as error:
+            if type(error).__module__ != _OF_RUST:
+                raise
             return f"<{type(error).__name__} while looking at {name_of(kind)}>"
 
     def text(self, value: str) -> str:

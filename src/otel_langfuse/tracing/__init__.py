@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from ._gone import settle_gone
 from ._origin import begin_by, begin_unless_told, register
 from .decorator import observe
@@ -51,3 +53,14 @@ __all__ = [
     "update_current_span",
     "update_current_trace",
 ]
+
+
+def _begin() -> None:
+    """Before the first observation of a program that has configured nothing: only then is it asked what the environment says.
+
+    By its name, because the client is a floor above: whoever imports this room alone gets no client before an observation.
+    """
+    import_module("otel_langfuse.client").begin_from_environment()
+
+
+begin_unless_told(_begin)

@@ -64,7 +64,8 @@ class Arguments:
         if len(args) > len(names):
             found[self._rest] = list(args[len(names) :])
         if kwargs:
-            if self._positional_only and not self._positional_only.isdisjoint(kwargs):
+            taken = self._positional_only if len(args) <= len(names) else self._positional_only | {self._rest}
+            if taken and not taken.isdisjoint(kwargs):
                 found[self._keywords] = dict(kwargs)
             else:
                 found.update(kwargs)
