@@ -6,7 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .classic import Langfuse, flush, get_client
+    from .classic import (
+        Langfuse,
+        LangfuseAgent,
+        LangfuseChain,
+        LangfuseEmbedding,
+        LangfuseEvaluator,
+        LangfuseEvent,
+        LangfuseGeneration,
+        LangfuseGuardrail,
+        LangfuseRetriever,
+        LangfuseSpan,
+        LangfuseTool,
+        flush,
+        get_client,
+    )
     from .client import Client, configure
     from .config import Config
     from .errors import ApiError, ConfigError, DropReason, ScoreError
@@ -61,11 +75,21 @@ __all__ = [
     "ConfigError",
     "DropReason",
     "Langfuse",
+    "LangfuseAgent",
+    "LangfuseChain",
+    "LangfuseEmbedding",
+    "LangfuseEvaluator",
+    "LangfuseEvent",
+    "LangfuseGeneration",
+    "LangfuseGuardrail",
     "LangfuseIngestionExporter",
     "LangfuseMedia",
     "LangfuseOTLPExporter",
+    "LangfuseRetriever",
     "LangfuseSampler",
+    "LangfuseSpan",
     "LangfuseSpanProcessor",
+    "LangfuseTool",
     "MaskOtelSpansParams",
     "MaskOtelSpansResult",
     "MaskRule",
@@ -116,6 +140,16 @@ _HOMES = {
     "ConfigError": ".errors",
     "DropReason": ".errors",
     "Langfuse": ".classic",
+    "LangfuseAgent": ".classic",
+    "LangfuseChain": ".classic",
+    "LangfuseEmbedding": ".classic",
+    "LangfuseEvaluator": ".classic",
+    "LangfuseEvent": ".classic",
+    "LangfuseGeneration": ".classic",
+    "LangfuseGuardrail": ".classic",
+    "LangfuseRetriever": ".classic",
+    "LangfuseSpan": ".classic",
+    "LangfuseTool": ".classic",
     "LangfuseIngestionExporter": ".exporters.ingestion",
     "LangfuseMedia": ".media",
     "LangfuseOTLPExporter": ".exporters.otlp",

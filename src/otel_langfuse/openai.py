@@ -10,6 +10,10 @@ observation is current. A call may say more about them, which OpenAI is not told
 - ``trace_id`` and ``parent_observation_id``: a trace to join, by any text (see ``Langfuse.trace``); ``langfuse_public_key``: its
   project.
 
+The settings that the classic drop-in has on the module are read with each call: ``openai.langfuse_public_key``, ``_secret_key``,
+``_host``, ``_debug``, ``_enabled``, ``_sample_rate``, ``_environment`` and ``_mask`` are those of ``Langfuse``; so are
+``openai.langfuse_auth_check()`` and ``openai.flush_langfuse()`` there.
+
 What a call returns and raises is the library's own. A stream's class becomes a subclass of the same name that looks at what
 passes; its observation ends when it is read to its end, closed, or gone. ``uninstrument()`` takes all of it back. Calls that
 another instrumentation of the library records are recorded by that alone. Needs the openai library.

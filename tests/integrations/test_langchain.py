@@ -37,6 +37,7 @@ from langfuse_server import PUBLIC, SECRET, LangfuseServer
 from otel_langfuse import (
     ConfigError,
     Langfuse,
+    create_trace_id,
     get_client,
     observe,
     propagate_attributes,
@@ -689,3 +690,49 @@ def test_an_interrupt_of_langgraph_is_no_error(seen: Captured) -> None:
     compiled.invoke(Command(resume="yes"), config=config)
     assert {one.level for one in seen} <= {"DEFAULT", "DEBUG"}
     assert get_client() is not None
+
+
+def test_what_langgraph_resumes_is_in_the_same_trace_where_both_handlers_name_it(seen: Captured) -> None:
+    langgraph = pytest.importorskip("langgraph.graph")
+    from langgraph.checkpoint.memory import InMemorySaver  # noqa: PLC0415
+    from langgraph.types import Command, interrupt  # noqa: PLC0415
+
+    made = langgraph.StateGraph(langgraph.MessagesState)
+    made.add_node("ask", lambda _: {"messages": [AIMessage(f"You said {interrupt('Go on?')}.")]})
+    made.add_edge(langgraph.START, "ask")
+    compiled = made.compile(checkpointer=InMemorySaver())
+
+    def run(given: Any, thread: str, **said: Any) -> None:
+        config = {"callbacks": [CallbackHandler(**said)], "configurable": {"thread_id": thread}, "run_name": thread}
+        compiled.invoke(given, config=config)
+
+    asked = {"messages": [("user", "hi")]}
+    for thread, said in (("alone", {}), ("named", {"trace_context": {"trace_id": create_trace_id(seed="thread 2")}})):
+        run(asked, thread, **said)
+        run(Command(resume="yes"), thread, **said)
+    traces = {name: [one.trace_id for one in seen.named(name)] for name in ("alone", "named")}
+    assert len(set(traces["alone"])) == 2
+    assert traces["named"] == [create_trace_id(seed="thread 2")] * 2
+
+
+def test_beside_another_instrumentation_of_langchain_one_line_says_that_all_is_recorded_twice(
+    server: LangfuseServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    instrumentor = pytest.importorskip("openinference.instrumentation.langchain").LangChainInstrumentor()
+    Langfuse()
+    chain = chain_of(model())
+    chain.invoke({"input": "hi"}, config={"callbacks": [CallbackHandler()]})
+    assert not caplog.records
+    instrumentor.instrument()
+    try:
+        for _ in range(2):
+            chain.invoke({"input": "hi"}, config={"callbacks": [CallbackHandler()]})
+    finally:
+        instrumentor.uninstrument()
+    get_client().flush()
+    scopes = [one.metadata["scope"]["name"] for one in server.observations if one.type == "generation"]
+    assert sorted(scopes) == ["openinference.instrumentation.langchain"] * 2 + ["otel-langfuse"] * 3
+    said = [record.getMessage() for record in caplog.records if record.name == "otel_langfuse"]
+    assert len(said) == 1
+    assert "recorded twice" in said[0]
+    assert "openinference.instrumentation.langchain; leave one of them out" in said[0]

@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel  # noqa: E402
 
 import otel_langfuse.openai as ours  # noqa: E402
-from langfuse_server import LangfuseServer  # noqa: E402
+from langfuse_server import PUBLIC, SECRET, LangfuseServer  # noqa: E402
 from otel_langfuse import Langfuse, get_client, observe, propagate_attributes, start_as_current_observation  # noqa: E402
 from otel_langfuse.classic import observation_id_of, trace_id_of  # noqa: E402
 from otel_langfuse.integrations.openai import _MARK, _targets  # noqa: E402
@@ -443,9 +443,37 @@ def test_uninstrument_takes_it_back_and_instrument_is_done_once(client: Any, see
         client.chat.completions.create(model="gpt-4.1", messages=HI)
         with pytest.raises(TypeError):
             client.chat.completions.create(model="gpt-4.1", messages=HI, name="n")
+        assert not hasattr(openai, "flush_langfuse")
         assert len(seen) == 1
     finally:
         ours.instrument()
+
+
+# -- what the classic drop-in has on the module --------------------------------------------------------------------------------
+
+
+def test_settings_and_functions_of_the_classic_drop_in_are_on_the_module(
+    client: Any, models: ModelServer, monkeypatch: pytest.MonkeyPatch, server: LangfuseServer
+) -> None:
+    for name in ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGFUSE_BASE_URL", "LANGFUSE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    told = {"public_key": PUBLIC, "secret_key": SECRET, "host": server.url, "environment": "staging", "sample_rate": 1.0}
+    for name, value in told.items():
+        monkeypatch.setattr(openai, f"langfuse_{name}", value, raising=False)
+    assert openai.langfuse_auth_check() is True
+    client.chat.completions.create(model="gpt-4.1", messages=HI, name="told")
+    openai.flush_langfuse()
+    assert server.one("told").environment == "staging"
+
+
+def test_settings_on_the_module_that_cannot_work_cost_only_a_line(
+    client: Any, monkeypatch: pytest.MonkeyPatch, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(openai, "langfuse_sample_rate", 7, raising=False)
+    for _ in range(2):
+        client.chat.completions.create(model="gpt-4.1", messages=HI, name="told")
+    assert len(seen.named("told")) == 2
+    assert caplog.text.count("the settings openai.langfuse_... are left out: sample_rate=7") == 1
 
 
 # -- beside other instrumentations ---------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import otel_langfuse
 from langfuse_server import LangfuseServer
 from otel_langfuse import Langfuse, get_client, observe, propagate_attributes
 
@@ -94,6 +95,12 @@ def test_observations_by_hand_seeded_ids_and_joining_a_trace(server: LangfuseSer
     assert server.one("manual").type == "tool"
     assert server.one("inner").parent_id == server.one("manual").id
     assert (server.one("joined").trace_id, server.one("joined").parent_id) == (trace_id, "b7ad6b7169203331")
+
+
+def test_the_sdks_classes_may_be_named_and_are_what_is_made(server: LangfuseServer) -> None:
+    kinds = ("Agent", "Chain", "Embedding", "Evaluator", "Event", "Generation", "Guardrail", "Retriever", "Span", "Tool")
+    with get_client().start_as_current_observation(name="one", as_type="tool") as made:
+        assert all(isinstance(made, getattr(otel_langfuse, f"Langfuse{kind}")) for kind in kinds)
 
 
 def test_a_classic_trace_of_the_same_seed_is_the_root_of_what_joins_it(server: LangfuseServer) -> None:

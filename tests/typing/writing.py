@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing_extensions import assert_type
 
 from otel_langfuse import (
+    LangfuseGeneration,
     Observation,
     create_event,
     create_trace_id,
@@ -153,6 +154,8 @@ async def by_the_client() -> None:
     langfuse = get_client()
     with langfuse.start_as_current_observation(name="one", as_type="generation", model="toy-1", end_on_exit=True) as one:
         assert_type(one, Observation)
+        annotated: LangfuseGeneration = one
+        print(annotated)
     with propagate_attributes(session_id="s", tags=["a"]):
         assert_type(langfuse.start_observation(name="two", as_type="tool", input=1), Observation)
     assert_type(langfuse.create_event(name="event", level="WARNING"), Observation)

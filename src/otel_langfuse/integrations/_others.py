@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -12,8 +12,11 @@ from opentelemetry.context import Context
 
 from otel_langfuse.tracing._origin import NOTES, chosen_provider
 
+Instrumentors: TypeAlias = Iterable[tuple[str, str]]
+"""Module and class of each that is known. None is imported or made: the constructors of some change settings."""
 
-def recorded_by(library: str, instrumentors: Iterable[tuple[str, str]]) -> str | None:
+
+def recorded_by(library: str, instrumentors: Instrumentors) -> str | None:
     """The module of an OpenTelemetry instrumentation that is at work and whose spans reach us; None if there is none.
 
     Its spans come from the global TracerProvider. Where ``configure(tracer_provider=...)`` says that ours come from another
@@ -21,19 +24,34 @@ def recorded_by(library: str, instrumentors: Iterable[tuple[str, str]]) -> str |
 
     Args:
         library: whose calls these are, for the note.
-        instrumentors: module and class of each that is known. None of them is imported, and none is made: some of their
-            constructors change settings.
+        instrumentors: those that would record them.
     """
+    module = _at_work(instrumentors)
+    if module is not None:
+        NOTES.note(
+            f"recorded by {module}",
+            f"calls of {library} are recorded by {module}, and not a second time: its settings say what is recorded of "
+            f"them; to have them recorded by otel_langfuse, leave that out",
+        )
+    return module
+
+
+def note_recorded_twice(what: str, by: str, instrumentors: Instrumentors) -> None:
+    """Says that ``what`` is recorded by us and by another instrumentation, where the application has asked for both."""
+    module = _at_work(instrumentors)
+    if module is not None:
+        NOTES.note(
+            f"twice by {module}",
+            f"{what} are recorded twice, and their tokens and costs count twice: by {by} and by {module}; leave one of them out",
+        )
+
+
+def _at_work(instrumentors: Instrumentors) -> str | None:
     for module, name in instrumentors:
         found = getattr(sys.modules.get(module), name, None)
         # Without the slot where BaseInstrumentor keeps its only instance, nobody is seen, and both record.
         instance: Any = getattr(found, "_instance", None)
         if getattr(instance, "is_instrumented_by_opentelemetry", False) and _is_global():
-            NOTES.note(
-                f"recorded by {module}",
-                f"calls of {library} are recorded by {module}, and not a second time: its settings say what is recorded of "
-                f"them; to have them recorded by otel_langfuse, leave that out",
-            )
             return module
     return None
 

@@ -26,7 +26,12 @@ class CallbackHandler(Callbacks):
     dashes; not under a sampler that goes by the ids, as ``TraceIdRatioBased`` does. Metadata of a run may say
     ``langfuse_session_id``, ``langfuse_user_id``, ``langfuse_tags``, ``langfuse_trace_name``, and ``langfuse_prompt`` (of a
     prompt template: for the generations that it is for). A model that is called inside of a run is recorded by the run alone,
-    also where ``otel_langfuse.openai`` is in use.
+    also where ``otel_langfuse.openai`` is in use. Another instrumentation of LangChain (OpenInference's, OpenLLMetry's) records
+    every run a second time: use one of them; a warning says so.
+
+    What LangGraph resumes after an interrupt is a run, and so a trace, of its own. To have both in one trace, give the handler
+    (or two of them, in two processes) the same ``trace_context={"trace_id": create_trace_id(seed=...)}``; in one session, the
+    same ``session_id``.
 
     None of its methods raises. What it cannot use is left out, with a note in the log.
 

@@ -13,6 +13,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.outputs import LLMResult
 
+from otel_langfuse.integrations._others import note_recorded_twice
 from otel_langfuse.tracing import ObservationType
 from otel_langfuse.tracing._origin import NOTES
 
@@ -29,6 +30,14 @@ _OF_TRACE: Final = {
     "langfuse_trace_name": "name",
 }
 """Keys of a run's metadata by which version 3 and later say what is of the trace."""
+
+_INSTRUMENTORS: Final = (
+    ("openinference.instrumentation.langchain", "LangChainInstrumentor"),
+    ("opentelemetry.instrumentation.langchain", "LangchainInstrumentor"),
+    ("opentelemetry.instrumentation.langchain", "LangChainInstrumentor"),
+    ("opentelemetry.instrumentation.genai.langchain", "LangChainInstrumentor"),
+)
+"""OpenInference's, OpenLLMetry's, OpenTelemetry's own: each adds callbacks of its own to every run."""
 
 _PROMPT: Final = "langfuse_prompt"
 _HIDDEN: Final = "langsmith:hidden"
@@ -62,6 +71,8 @@ class Callbacks(BaseCallbackHandler):
         run = started(self._root, above, Begin(run_id, name, as_type, fields, trace))
         if run is None:
             return None
+        if above is None:
+            note_recorded_twice("runs of LangChain", "its CallbackHandler", _INSTRUMENTORS)
         if prompt is not None and as_type != "generation":
             (above or run).prompt = prompt
         self._runs.add(run_id, run)

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ._asked import OWN
 from ._calls import Call, begun
+from ._module import add_functions, remove_functions
 
 
 class _Method(NamedTuple):
@@ -48,6 +49,7 @@ def instrument() -> None:
             original = vars(owner)[name]
             if not hasattr(original, _MARK):
                 setattr(owner, name, _observed(original, kind))
+        add_functions()
 
 
 def uninstrument() -> None:
@@ -57,6 +59,7 @@ def uninstrument() -> None:
             ours = vars(owner)[name]
             if inspect.isfunction(ours) and hasattr(ours, _MARK):
                 setattr(owner, name, getattr(ours, _MARK))
+        remove_functions()
 
 
 def _targets() -> list[tuple[str, type, str]]:

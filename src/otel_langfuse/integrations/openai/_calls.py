@@ -22,6 +22,7 @@ from otel_langfuse.tracing.ids import joined
 
 from ._answered import answered
 from ._asked import Asked, asked, taken
+from ._module import configure
 from ._streams import Body, Recording, record_closing, record_stream
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def begun(kind: str, kwargs: dict[str, Any], own: frozenset[str]) -> Call:
         own: the names of the arguments that are for us.
     """
     ours = taken(kwargs, own)
+    configure()
     settle_gone()  # a stream that somebody has left, and the garbage collector found
     if origin() is None or is_recorded_around():
         return Call(kind, kwargs, None)
