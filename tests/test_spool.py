@@ -256,7 +256,7 @@ def test_clear_empties_it(path: Path) -> None:
     with opened(path) as spool:
         for spans in (1, 2, 3):
             spool.write(THERE, part(spans=spans), ROOMY)
-        assert spool.clear() == 6
+        assert spool.clear() == {"otlp": 6}
         assert spool.holdings() == []
 
 
@@ -533,15 +533,16 @@ def test_a_spool_that_could_not_be_written_is_left_alone_for_a_while(path: Path,
 def test_what_is_kept_after_it_was_given_up_is_counted_once(path: Path) -> None:
     with Server() as server:
         exporter = LangfuseOTLPExporter(**KEYS, base_url=server.url, spool_path=path)
-        assert exporter._outbox is not None
+        outbox = exporter._outgoing.outbox
+        assert outbox is not None
         ledger = Ledger()
         sending = Sending(["a", "b"], ledger, Stop())
         ledger.start(2)
         sending.dropped(Drop(DropReason.SEND_FAILED, 1))
         made, _ = requests(from_sdk(sdk_spans(["a", "b"]))[0], exporter.target, now="", seen=set())
-        assert exporter._outbox.put(made[0], sending)
+        assert outbox.put(made[0], sending)
         assert ledger.snapshot() == (2, 0, 0, {"send_failed": 1}, 1)
-        exporter._outbox.begin(ledger)
+        outbox.begin(ledger)
         assert exporter.force_flush(5000)
         assert server.names == ["a", "b"]
         assert ledger.snapshot() == (2, 1, 0, {"send_failed": 1}, 0)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from . import neighbours
 from .config import Config, sqlite_path, wants_processor
 from .errors import ConfigError
-from .exporters import entry_points, missing_keys
+from .exporters import LangfuseExporter, entry_points, missing_keys
 from .model import Stats
 from .neighbours import place_of_caller
 from .processor import FUNCTIONS, LangfuseSpanProcessor, ProcessorSettings
@@ -82,18 +82,19 @@ class Client:
         """Sends scores to the same Langfuse project, or into the same local store."""
         with _lock:
             if self._scores is None:
-                from .scores import Scores  # noqa: PLC0415 - who gives no scores need not load what encodes them
-
-                config = self.config
-                self._scores = Scores(
-                    config,
-                    mask=self.sender.masking,
-                    keeps=self._verdict,
-                    debug=config.debug,
-                )
+                self._scores = self._new_scores(self.config)
                 if self.is_shut_down:
                     self._scores.shutdown(0)
             return self._scores
+
+    def _new_scores(self, config: Config) -> Scores:
+        from .scores import Scores  # noqa: PLC0415 - who gives no scores need not load what encodes them
+
+        try:
+            return Scores(config, mask=self.sender.masking, keeps=self._verdict, debug=config.debug)
+        except ConfigError as error:  # the spool's directory is gone by now, or the spans do not need it
+            _NOTES.note("scores", f"scores that cannot be sent are not kept: {error}")
+            return self._new_scores(replace(config, spool_path=None))
 
     def _verdict(self, trace_id: str) -> bool | None:
         return self.sender.trace_verdict(trace_id)
@@ -163,6 +164,9 @@ class Client:
         self._processors = (*self._processors, processor)
         self._call, self._provider = call, provider
         self._slot.put(processor, provider, call.place if call.is_implicit else "")
+        exporter = processor._exporter  # noqa: SLF001 - our own
+        if call.config.spool_path is not None and isinstance(exporter, LangfuseExporter) and call.exporter is None:
+            exporter.beside = self.scores.begin  # so that scores of ended processes are sent by who gives none himself
 
     @property
     def project(self) -> str | None:

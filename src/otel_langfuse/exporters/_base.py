@@ -45,6 +45,9 @@ class LangfuseExporter(SpanExporter, abc.ABC):
     public_key = ""
     """Of the Langfuse project that it sends to; empty for every other destination."""
 
+    beside: Callable[[], None] | None = None
+    """Called with each batch by those that have a spool, on the worker: what else is in the file is to be sent from then on."""
+
     def __init__(
         self,
         *,

@@ -41,6 +41,10 @@ class Deposits:
         self.puts += 1
         self._pending[row] = _Pending(self.puts, ledger, spans)
 
+    def has(self, row: Row) -> bool:
+        """Whether a request was put there as this row, and nobody knows its fate."""
+        return row in self._pending
+
     def forget(self, row: Row) -> _Pending | None:
         """It is there no longer; what became of its spans was counted."""
         return self._pending.pop(row, None)

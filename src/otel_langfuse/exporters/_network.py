@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, MutableSet, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from otel_langfuse.batch import Sending
@@ -17,20 +17,14 @@ from otel_langfuse.encode.otlp import Quick, Written
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request, Span, Stats
 from otel_langfuse.pipeline.mask import Mask, Masking
-from otel_langfuse.prepare import Ready, Target, count_spans, quick, ready, requests
+from otel_langfuse.prepare import Ready, Target, quick, ready, requests
 from otel_langfuse.spans import load_protobuf
-from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport
 
 from ._base import LangfuseExporter
-from ._delivery import Delivery, Left
 from ._headers import public_key_of
-from ._health import Health
 from ._media_way import media_way
-from ._patience import InMemory, Patience
-
-if TYPE_CHECKING:
-    from ._outbox import Outbox
+from ._outgoing import Outgoing
 
 MAX_SEEN_TRACES: Final = 10_000
 
@@ -143,19 +137,15 @@ class NetworkExporter(LangfuseExporter):
         media = None if config is None or missing else media_way(config, to_langfuse=is_langfuse, name=name)
         super().__init__(name=name, timeout_s=timeout_s, mask=mask, media=media, config=config)
         self.target = target
-        self._transport = transport
-        self._health = Health()
         self._seen = Seen()
         self._missing = missing
-        self._deliveries: dict[int, Delivery] = {}
         self._quick: tuple[Masking | None, Quick | None] | None = None
-        self._outbox: Outbox | None = None
         if not is_langfuse or (config is not None and config.spool_path is not None):
             load_protobuf()  # for a collector's answers, and to read from the spool: not first in a worker or a forked child
         if missing:
             logging.getLogger("otel_langfuse").warning("otel-langfuse: nothing is sent: %s", missing)
-        elif config is not None and config.spool_path is not None:
-            self._outbox = _outbox(config, target, transport, timeout_s=timeout_s, ledger=self._ledger, health=self._health)
+        spool = None if missing else config
+        self._outgoing = Outgoing(target, transport, timeout_s=timeout_s, ledger=self._ledger, config=spool)
 
     @property
     def project(self) -> object:
@@ -165,7 +155,7 @@ class NetworkExporter(LangfuseExporter):
     @property
     def keeps(self) -> bool:
         """Whether there is a spool."""
-        return self._outbox is not None
+        return self._outgoing.keeps
 
     def ready(self, spans: Sequence[Span], mask: Masking | None) -> Ready:
         """See ``LangfuseExporter.ready``; where there is a quick way, the spans are then written, too."""
@@ -184,33 +174,9 @@ class NetworkExporter(LangfuseExporter):
         if self._missing:
             sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._missing))
             return
-        outbox = self._outbox
-        patience: Patience = InMemory(sending, self._health)
-        if outbox is not None:
-            outbox.begin(sending.ledger)
-            patience = outbox.patience(sending)
-        back = self._deliver(lambda: self._requests(spans, sending, written), sending, patience)
-        while back and not patience.is_over:  # the spool cannot be written, or has no room for any of it
-            patience = InMemory(sending, self._health) if outbox is None or outbox.works else outbox.patience(sending)
-            back = self._deliver([one.request for one in back].copy, sending, patience)
-        for one in back:
-            sending.dropped(Drop(one.reason, count_spans(one.request.items), one.detail))
-
-    def _deliver(self, make: Callable[[], list[Request]], sending: Sending[Any], patience: Patience) -> list[Left]:
-        """Sends requests, or puts them into the spool. Returns those that are left."""
-        delivery = Delivery(
-            self.target, self._transport, sending, patience, timeout_s=self._timeout_s, ledger=self._ledger, health=self._health
-        )
-        self._deliveries[id(sending)] = delivery
-        try:
-            delivery.run(make())  # which ``keep`` may need to know about before they are made
-            back: list[Left] = []
-            while (left := delivery.pop_left()) is not None:
-                if self._outbox is None or not self._outbox.put(left.request, sending):
-                    back.append(left)
-        finally:
-            del self._deliveries[id(sending)]
-        return back
+        if self.beside is not None:
+            self.beside()
+        self._outgoing.deliver(lambda: self._requests(spans, sending, written), sending)
 
     def keep(self, sending: Sending[Any], spans: Callable[[], Sequence[Span]]) -> None:
         """Puts into the spool what is undecided of a batch, be it on its way just now; see ``batch.Keeper``.
@@ -219,23 +185,15 @@ class NetworkExporter(LangfuseExporter):
             sending: the batch.
             spans: prepares its spans; called only if they were never on their way.
         """
-        outbox = self._outbox
-        if outbox is None or not sending.undecided:
-            return
-        outbox.leave()
-        delivery = self._deliveries.get(id(sending))
-        rest = None if delivery is None else delivery.take_away()
-        for request in self._requests(spans(), sending) if rest is None else rest:
-            outbox.put(request, sending)
+        self._outgoing.keep(sending, lambda: self._requests(spans(), sending))
 
     def arrived(self, timeout_s: float) -> bool:
         """Waits until what was put into the spool has been sent; see ``batch.Keeper``."""
-        return self._outbox is None or self._outbox.arrived(timeout_s)
+        return self._outgoing.arrived(timeout_s)
 
     def finish(self, timeout_s: float) -> None:
         """Sends what is in the spool, as long as that works; see ``batch.Keeper``."""
-        if self._outbox is not None:
-            self._outbox.finish(timeout_s)
+        self._outgoing.finish(timeout_s)
 
     def send_kept(self, timeout_s: float) -> Stats:
         """Sends what processes left in the spool that are gone, until nothing is left or it does not work; then it is ended.
@@ -243,16 +201,12 @@ class NetworkExporter(LangfuseExporter):
         Returns:
             What became of it.
         """
-        if self._outbox is not None:
-            self._outbox.begin(self._ledger)
-            self._outbox.finish(timeout_s)
+        self._outgoing.send_kept(timeout_s)
         return self.stats()
 
     def close(self) -> None:
         """Closes idle connections, and the spool."""
-        if self._outbox is not None:
-            self._outbox.close()
-        self._transport.close()
+        self._outgoing.close()
 
     def _requests(self, spans: Sequence[Span], sending: Sending[Any], written: Sequence[Written | None] = ()) -> list[Request]:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -260,13 +214,3 @@ class NetworkExporter(LangfuseExporter):
         for drop in drops:
             sending.dropped(drop)
         return made
-
-
-def _outbox(config: Config, target: Target, transport: Transport, *, timeout_s: float, ledger: Ledger, health: Health) -> Outbox:
-    from otel_langfuse.spool import Limits  # noqa: PLC0415 - who has no spool need not load SQLite
-
-    from ._outbox import Outbox, Rules  # noqa: PLC0415 - as above
-
-    limits = Limits(config.spool_max_bytes, config.spool_max_age_s)
-    rules = Rules(config.spool_mode == "always", config.spool_after_s, limits, config.threads)
-    return Outbox(str(config.spool_path), target, transport, timeout_s=timeout_s, ledger=ledger, health=health, rules=rules)

@@ -26,7 +26,7 @@ from otel_langfuse.batch import Sending, Stop
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request
 from otel_langfuse.prepare import Target, Unread, count_spans
-from otel_langfuse.spool import Destination, Kept, Limits, Part, SpoolError, project_of, spool_at
+from otel_langfuse.spool import Destination, Kept, Limits, Lost, Part, SpoolError, project_of, spool_at
 from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import Transport, suppressed
 
@@ -63,6 +63,7 @@ class Outbox:
         ledger: takes the notes, and the counts of what other processes left, until ``begin`` names another.
         health: of the destination, shared with those that send to it as spans come.
         rules: when, and how much.
+        destination: what the target is called in the spool; by default what it says.
 
     Threads are started with the first batch, and again in a forked child, which sends what it puts there itself.
 
@@ -80,10 +81,11 @@ class Outbox:
         ledger: Ledger,
         health: Health,
         rules: Rules,
+        destination: Destination | None = None,
     ) -> None:
         self._spool = spool_at(path)
         self._target = target
-        self._destination = destination_of(target)
+        self._destination = destination or destination_of(target)
         self._transport = transport
         self._timeout_s = timeout_s
         self._ledger = ledger
@@ -147,14 +149,14 @@ class Outbox:
                 self._broken_until = time.monotonic() + BROKEN_S
                 self._note(f"the spool cannot be written, so what cannot be sent stays in memory: {error}")
                 return False
-            self._deposits.count_lost(lost, self._spool.generation)
-            self._deposits.count_gone(self._spool.generation, self._being_sent)
-            if number is None:
-                return False
-            self._deposits.put((self._spool.generation, number), sending.ledger, sending.spooled(part.spans))
-            self._has_more = True
+            generation = self._spool.generation
+            self._deposits.count_gone(generation, self._being_sent)
+            if number is not None:
+                self._deposits.put((generation, number), sending.ledger, sending.spooled(part.spans))
+                self._has_more = True
             self._changed.notify_all()
-        return True
+        self._count_lost(lost, generation)
+        return number is not None
 
     def failed(self, seconds: float) -> None:
         """The destination did not take a request; it is not to be tried again for so many seconds."""
@@ -269,11 +271,30 @@ class Outbox:
             self._note(f"the spool cannot be read: {error}")
             return False
         else:
+            generation = self._spool.generation
+            self._count_lost(lost, generation)
             with self._changed:
-                self._deposits.count_lost(lost, self._spool.generation)
-                self._deposits.count_gone(self._spool.generation, self._being_sent)
+                self._deposits.count_gone(generation, self._being_sent)
                 self._changed.notify_all()
             return True
+
+    def _count_lost(self, lost: list[Lost], generation: int) -> None:
+        """Counts what the spool had no room or no time for, where it came from: several outboxes may share the file."""
+        if not lost:
+            return
+        for outbox in list(_OUTBOXES):
+            if outbox is not self and outbox._spool is self._spool:  # noqa: SLF001 - our own
+                lost = outbox._count_own(lost, generation)  # noqa: SLF001 - not within our lock, which it may want just now
+        with self._changed:
+            self._deposits.count_lost(lost, generation)
+            self._changed.notify_all()
+
+    def _count_own(self, lost: list[Lost], generation: int) -> list[Lost]:
+        with self._changed:
+            own = [one for one in lost if self._deposits.has((generation, one.id))]
+            self._deposits.count_lost(own, generation)
+            self._changed.notify_all()
+        return [one for one in lost if one not in own]
 
     def _take(self) -> Kept | None:
         with self._changed:  # so that what is taken is known to be on its way
@@ -291,7 +312,7 @@ class Outbox:
     def _send(self, kept: Kept) -> None:
         """Sends one request that was kept, once, and puts back what of it was not taken."""
         headers = {**self._target.headers, **kept.headers}
-        request = Request(self._destination.endpoint, self._destination.url, headers, kept.body, ())
+        request = Request(self._target.endpoint, self._target.url, headers, kept.body, ())
         request = request._replace(items=Unread(request, kept.spans))
         account = OneDeposit(self._deposits, kept, self._stop.time_left_s)
         patience = Once(self, self._health)

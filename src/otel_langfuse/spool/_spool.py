@@ -84,13 +84,14 @@ class Spool(SpoolFile):
         if row.generation == self.generation:
             self._held.discard(row.id)
 
-    def clear(self) -> int:
-        """Removes all requests, whoever owns them. Returns how many spans they carried."""
+    def clear(self) -> dict[str, int]:
+        """Removes all requests, whoever owns them. Returns how much they carried, by the endpoint that they were for."""
+        query = "SELECT endpoint, sum(spans) FROM requests JOIN destinations ON destinations.id = destination GROUP BY endpoint"
         with self._writing() as connection:
-            spans: int = connection.execute("SELECT coalesce(sum(spans), 0) FROM requests").fetchone()[0]
+            carried = dict(connection.execute(query).fetchall())
             connection.execute("DELETE FROM requests")
         self._shrink()
-        return spans
+        return carried
 
     # -- taking --------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,11 @@ class SpoolError(Exception):
 
 
 class Destination(NamedTuple):
-    """Where a request goes. ``project`` tells two projects on one server apart: see ``project_of``."""
+    """Where a request goes. ``project`` tells two projects on one server apart: see ``project_of``.
+
+    ``endpoint`` says how, and what it carries: ``otlp`` and ``ingestion`` carry spans, ``scores`` scores. Where the fields below
+    count spans, they count scores there.
+    """
 
     endpoint: str
     url: str
