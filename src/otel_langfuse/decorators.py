@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry.trace.propagation import get_current_span
+
 from otel_langfuse import tracing
 from otel_langfuse.classic import Langfuse, flush, get_client
 from otel_langfuse.classic._fields import given
+from otel_langfuse.classic._langchain import langchain_handler
 from otel_langfuse.model import ScoreFields
 from otel_langfuse.tracing import TraceUpdate, observe
 
@@ -17,7 +20,7 @@ __all__ = ["LangfuseContext", "langfuse_context", "observe"]
 
 
 class LangfuseContext:
-    """What the classic decorator's programs call inside of observed functions. None of it raises but ``configure``."""
+    """What the classic decorator's programs call inside of observed functions. Only the two that say so raise."""
 
     def configure(self, **settings: Any) -> Langfuse:
         """Sets up the client; see ``Langfuse``.
@@ -69,6 +72,19 @@ class LangfuseContext:
     def get_current_trace_url(self) -> str | None:
         """See ``otel_langfuse.get_trace_url``."""
         return tracing.get_trace_url()
+
+    def get_current_langchain_handler(self) -> Any:
+        """A handler for LangChain whose runs belong in the observation that runs here, on whatever thread they are.
+
+        Returns:
+            An ``otel_langfuse.callback.CallbackHandler``; where nothing runs, one whose runs are traces of their own.
+
+        Raises:
+            ModuleNotFoundError: langchain-core is not installed.
+        """
+        current = get_current_span()
+        is_running = current.get_span_context().is_valid
+        return langchain_handler(stateful_client=tracing.Observation(current) if is_running else None)
 
     def auth_check(self) -> bool:
         """See ``Langfuse.auth_check``."""

@@ -45,6 +45,7 @@ from otel_langfuse import (
     start_as_current_observation,
 )
 from otel_langfuse.callback import CallbackHandler
+from otel_langfuse.decorators import langfuse_context
 from otel_langfuse.integrations._others import is_recorded_around
 from otel_langfuse.integrations.langchain import _runs
 from otel_langfuse.integrations.langchain._current import Current
@@ -213,6 +214,87 @@ def test_a_trace_context_and_a_classic_trace_lead_elsewhere(server: LangfuseServ
     assert server.one("joined").trace_id == trace_id
     assert server.one("below").parent_id == server.one("classic").id
     assert server.one("classic").trace.user_id == "u"
+
+
+def echo(text: str) -> str:
+    return text + "!"
+
+
+def test_a_handler_of_a_classic_trace_puts_runs_into_it_and_holds_it(server: LangfuseServer) -> None:
+    langfuse = Langfuse()
+    handler = langfuse.trace(name="classic", id="order 18", user_id="u", session_id="s").get_langchain_handler()
+    gc.collect()
+    runs = [threading.Thread(target=RunnableLambda(echo).invoke, args=("a", {"callbacks": [handler]})) for _ in range(2)]
+    for run in runs:  # in threads, which know nothing of what is current here
+        run.start()
+        run.join()
+    held = handler.get_trace_id()
+    del handler, runs, run
+    gc.collect()
+    assert langfuse.flush()
+    trace, runs_seen = server.one("classic"), [one for one in server.observations if one.name == "echo"]
+    assert held == trace.trace_id == create_trace_id(seed="order 18")
+    assert [one.parent_id for one in runs_seen] == [trace.id, trace.id]
+    assert {(one.trace.user_id, one.trace.session_id) for one in runs_seen} == {("u", "s")}
+    assert trace.end_time_unix_nano >= max(one.end_time_unix_nano for one in runs_seen), "it ends with the last run in it"
+    assert (trace.input, trace.output) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["trace", "span"])
+def test_with_update_parent_it_gets_the_chains_input_and_output(server: LangfuseServer, kind: str) -> None:
+    langfuse = Langfuse()
+    trace = langfuse.trace(name="classic")
+    handle = trace if kind == "trace" else trace.span(name="inner")
+    handler = handle.get_langchain_handler(update_parent=True)
+    (RunnableLambda(echo) | RunnableLambda(echo)).invoke("a", config={"callbacks": [handler]})
+    handle.end()
+    trace.end()
+    assert langfuse.flush()
+    seen = server.one("classic" if kind == "trace" else "inner")
+    assert (seen.input, seen.output) == ("a", "a!!")
+    assert server.one("RunnableSequence").parent_id == seen.id
+
+
+def test_the_current_handler_leads_to_what_ran_where_it_was_made_also_from_a_thread(seen: Captured) -> None:
+    handlers: list[Any] = []
+
+    @observe()
+    def inner() -> None:
+        handlers.append(langfuse_context.get_current_langchain_handler())
+        thread = threading.Thread(target=RunnableLambda(echo).invoke, args=("a", {"callbacks": handlers}))
+        thread.start()
+        thread.join()
+
+    @observe()
+    async def outer() -> None:
+        with propagate_attributes(user_id="u"):
+            inner()
+            handler = langfuse_context.get_current_langchain_handler()
+            await RunnableLambda(echo).ainvoke("b", config={"callbacks": [handler], "run_name": "second"})
+
+    asyncio.run(outer())
+    assert seen.one("echo").parent_id == seen.one("inner").id
+    assert seen.one("second").parent_id == seen.one("outer").id
+    assert seen.one("second").trace.user_id == "u"
+    RunnableLambda(echo).invoke(
+        "c", config={"callbacks": [langfuse_context.get_current_langchain_handler()], "run_name": "alone"}
+    )
+    assert seen.one("alone").parent_id is None
+    assert seen.one("alone").trace_id != seen.one("outer").trace_id
+
+
+def test_disabled_a_handler_records_nothing_and_the_chain_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    langfuse = Langfuse(PUBLIC, SECRET, "http://127.0.0.1:9", enabled=False)
+    for handler in (langfuse.trace(name="x").get_langchain_handler(True), langfuse_context.get_current_langchain_handler()):
+        assert RunnableLambda(echo).invoke("a", config={"callbacks": [handler]}) == "a!"
+    assert langfuse.stats().started == 0
+    monkeypatch.setitem(sys.modules, "langchain_core", None)
+    monkeypatch.delitem(sys.modules, "otel_langfuse.callback")
+    for name in [name for name in sys.modules if name.startswith(("langchain_core.", "otel_langfuse.integrations.langchain"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "otel_langfuse.langchain")
+    with pytest.raises(ModuleNotFoundError, match="langchain"):
+        langfuse.trace(name="y").get_langchain_handler()
 
 
 def test_a_sampler_that_goes_by_the_ids_gets_ids_that_are_dice() -> None:

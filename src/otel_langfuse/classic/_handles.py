@@ -16,6 +16,7 @@ from otel_langfuse.tracing._origin import within
 
 from ._fields import given
 from ._known import hold
+from ._langchain import langchain_handler
 from ._node import Node
 from ._start import observation_node
 
@@ -93,6 +94,20 @@ class Handle:
         if not node.is_trace:
             target["observation_id"] = node.id
         return node.client.score(name, value, **{**fields, **target})
+
+    def get_langchain_handler(self, update_parent: bool = False) -> Any:
+        """A handler for LangChain whose runs belong in this: ``config={"callbacks": [trace.get_langchain_handler()]}``.
+
+        Args:
+            update_parent: whether this gets the input and output of the chain.
+
+        Returns:
+            An ``otel_langfuse.callback.CallbackHandler``; as long as it is held, this goes on as if its own handle were held.
+
+        Raises:
+            ModuleNotFoundError: langchain-core is not installed.
+        """
+        return langchain_handler(stateful_client=self, update_stateful_client=update_parent)
 
     def get_trace_url(self) -> str | None:
         """The page of its trace; see ``otel_langfuse.get_trace_url``."""

@@ -7,10 +7,13 @@ is read piece by piece (``stream``) leaves its reader's context alone: what the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.trace import Span
+
 from otel_langfuse.classic import Handle, Langfuse, get_client
-from otel_langfuse.tracing import get_trace_url
+from otel_langfuse.tracing import Observation, get_trace_url
 
 from ._callbacks import Callbacks
 from ._runs import Root
@@ -46,7 +49,8 @@ class CallbackHandler(Callbacks):
         metadata: of the traces.
         version: of the application.
         trace_context: a trace to continue instead of the current one; see ``start_observation``.
-        stateful_client: a trace or observation of the classic client that root runs belong in.
+        stateful_client: an observation, or a trace or observation of the classic client, that root runs belong in.
+        update_stateful_client: whether it gets the input and output of root runs, and what is said here of traces.
         **settings: the other arguments of ``Langfuse``. Without any, and without keys, it is ``get_client()``.
 
     Raises:
@@ -66,7 +70,7 @@ class CallbackHandler(Callbacks):
         metadata: Mapping[str, Any] | None = None,
         version: str | None = None,
         trace_context: TraceContext | None = None,
-        stateful_client: Handle | None = None,
+        stateful_client: Handle | Observation | None = None,
         update_stateful_client: bool = False,
         **settings: Any,
     ) -> None:
@@ -77,11 +81,26 @@ class CallbackHandler(Callbacks):
         trace: dict[str, Any] = {"name": trace_name, "user_id": user_id, "session_id": session_id, "tags": tags}
         trace |= {"metadata": metadata, "version": version}
         said = {key: value for key, value in trace.items() if value is not None}
-        parent = None if stateful_client is None else stateful_client._node.span  # noqa: SLF001 - our own
-        if stateful_client is not None and update_stateful_client:
+        self._parent = stateful_client  # held, because a classic trace ends when nobody holds it any more
+        self._tells_parent = update_stateful_client
+        if isinstance(stateful_client, Handle) and update_stateful_client:
             stateful_client.update(**said)
+        elif isinstance(stateful_client, Observation) and update_stateful_client:
+            stateful_client.update_trace(**said)
         project = None if public_key is None else self.langfuse.client.project
-        super().__init__(Root(project, said, trace_context, parent))
+        super().__init__(Root(project, said, trace_context, _span_of(stateful_client)))
+
+    def _root_began(self, fields: Mapping[str, Any]) -> None:
+        self._tell_parent(fields, "input")
+
+    def _root_ended(self, fields: Mapping[str, Any]) -> None:
+        self._tell_parent(fields, "output")
+        if isinstance(self._parent, Handle):
+            self._parent._node.child_ended(time_ns())  # noqa: SLF001 - our own; so that it does not end before its children
+
+    def _tell_parent(self, fields: Mapping[str, Any], field: str) -> None:
+        if self._parent is not None and self._tells_parent and fields.get(field) is not None:
+            self._parent.update(**{field: fields[field]})
 
     @property
     def langfuse(self) -> Langfuse:
@@ -103,3 +122,7 @@ class CallbackHandler(Callbacks):
     def flush(self) -> bool:
         """See ``Langfuse.flush``."""
         return self.langfuse.flush()
+
+
+def _span_of(observed: Handle | Observation | None) -> Span | None:
+    return None if observed is None else observed.span if isinstance(observed, Observation) else observed._node.span  # noqa: SLF001

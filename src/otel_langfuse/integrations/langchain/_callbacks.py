@@ -78,12 +78,21 @@ class Callbacks(BaseCallbackHandler):
         self._runs.add(run_id, run)
         if above is None:
             self.last_trace_id = run.observation.trace_id
+            self._root_began(fields)
         return run
 
     def _end(self, run_id: UUID, fields: Mapping[str, Any], error: BaseException | None = None) -> None:
         run = self._runs.take(run_id)
         if run is not None:
             run.end(fields, error)
+            if run.is_root:
+                self._root_ended(fields)
+
+    def _root_began(self, fields: Mapping[str, Any]) -> None:
+        """A root run has begun, which says this."""
+
+    def _root_ended(self, fields: Mapping[str, Any]) -> None:
+        """A root run has ended, and says this in addition."""
 
     def on_chain_start(self, serialized: dict[str, Any] | None, inputs: Any, **kwargs: Any) -> None:
         name = name_of(serialized, kwargs.get("name"), "chain")

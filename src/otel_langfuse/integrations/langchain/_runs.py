@@ -41,13 +41,14 @@ _GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 class Run(Open):
     """One run: its observation, and the context that its code runs in, as long as that is attached here."""
 
-    __slots__ = ("_current", "_token", "context", "has_begun", "observation", "prompt", "streams")
+    __slots__ = ("_current", "_token", "context", "has_begun", "is_root", "observation", "prompt", "streams")
 
-    def __init__(self, span: Span, current: Current, context: Context, *, prompt: Any) -> None:
+    def __init__(self, span: Span, current: Current, context: Context, *, prompt: Any, is_root: bool) -> None:
         super().__init__()
         self.observation = Observation(span)
         self.context = context
         self.prompt = prompt  # which the next generation below it is for
+        self.is_root = is_root
         self.has_begun = False  # to answer
         self.streams = False  # it is read by whoever started it, who is not to see our context between two pieces
         self._current = current
@@ -158,7 +159,8 @@ def started(root: Root, above: Run | None, begin: Begin) -> Run | None:
     if span is INVALID_SPAN:
         return None
     is_model = begin.as_type == "generation"
-    run = Run(span, *inside(span, context, shared, is_model=is_model), prompt=above.prompt if above else None)
+    prompt = None if above is None else above.prompt
+    run = Run(span, *inside(span, context, shared, is_model=is_model), prompt=prompt, is_root=above is None)
     run.streams = above is None and _is_read_piece_by_piece()
     if not run.streams or is_model:
         run.attach()
