@@ -252,6 +252,17 @@ def test_a_decorated_function_or_coroutine_function_has_the_values_in_each_of_it
     assert plain.__name__ == "plain"
 
 
+def test_a_block_may_be_kept_and_used_again_within_itself_too(spans: Spans) -> None:
+    kept = propagate_attributes(user_id="u", tags=["a"])
+    for name in ("first", "second"):
+        with kept:
+            with kept:
+                spans.tracer.start_span(f"{name} inner").end()
+            spans.tracer.start_span(name).end()
+        assert propagated_attributes() == {}
+        assert spans[name] == spans[f"{name} inner"] == {"user.id": "u", "langfuse.trace.tags": ("a",)}
+
+
 # -- prompts -------------------------------------------------------------------------------------------------------------------
 
 

@@ -61,6 +61,12 @@ def test_a_whole_trace_as_text_is_the_same_in_every_run() -> None:
     assert snapshots == {SNAPSHOT}
 
 
+def test_what_no_wire_takes_is_shown_all_the_same() -> None:
+    with capture() as observations, pytest.raises(ValueError, match="a"), start_as_current_observation("one"):
+        raise ValueError("a\ud800b")
+    assert 'status_message: "ValueError: a&#55296;b"' in observations.snapshot()
+
+
 def test_as_json_it_says_the_same() -> None:
     with capture() as observations:
         run()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import update_wrapper
 from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar, cast
@@ -51,19 +51,17 @@ class Block:
     that is.
     """
 
-    __slots__ = ("_made", "_token")
+    __slots__ = ("_made", "_tokens")
 
     def __init__(self, made: Callable[[], Context]) -> None:
         self._made = made
-        self._token: Token[Context] | None = None
+        self._tokens: list[Any] = []  # one for each time that it is entered within itself
 
     def __enter__(self) -> None:
-        self._token = attach(self._made())
+        self._tokens.append(attach(self._made()))
 
     def __exit__(self, *raised: object) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            detach(token)
+        detach(self._tokens.pop())
 
     def __call__(self, function: _F) -> _F:
         """The same function, each of whose calls is in such a block."""

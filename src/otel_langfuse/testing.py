@@ -22,6 +22,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from . import picture
 from .config import Config
 from .model import Json, Observation, TraceFields
 from .processor import LangfuseSpanProcessor, ProcessorSettings
@@ -324,4 +325,7 @@ def _shown(value: Json) -> str:
     if isinstance(value, str):
         with suppress(orjson.JSONDecodeError):
             value = orjson.loads(value)
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # lone surrogates, in the text of an exception for instance
+        return picture.json_text(value)

@@ -62,6 +62,8 @@ def test_nested_calls_are_told_things_from_inside(server: LangfuseServer) -> Non
     assert inner.environment == "staging"
     said = outer.trace
     assert (said.name, said.user_id, said.session_id, said.release, said.public) == ("qa", "user-42", "s-99", "r", True)
+    assert (said.tags, said.metadata["k"], outer.version) == (["rag"], "v", "1")
+    assert (inner.metadata["a"], server.score("completeness")["comment"]) == (1, "nearly")
     assert server.score("completeness")["traceId"] == outer.trace_id
     assert "observationId" not in server.score("completeness")
     assert server.score("here")["observationId"] == inner.id

@@ -71,7 +71,11 @@ def test_context_managers_and_updates(server: LangfuseServer) -> None:
         {"total": 0.1},
     )
     assert (llm.prompt_name, llm.prompt_version, llm.environment) == ("qa", 3, "prod")
-    assert (root.output, hit.type) == ("done", "event")
+    assert (root.output, hit.type, hit.input) == ("done", "event", '{"key":"k"}')
+    assert (llm.input, llm.output, llm.model_parameters) == ('[{"role":"user","content":"?"}]', "!", {"temperature": 0})
+    assert (llm.version, llm.trace.tags, llm.trace.metadata["k"]) == ("1", ["a", "b"], "v")
+    assert (llm.metadata["late"], llm.completion_start_time is None) == (True, False)
+    assert (root.input, root.type) == ('{"q":1}', "span")
     assert (root.trace.user_id, root.trace.session_id, root.trace.name) == ("u", "s", "request")
     assert server.score("current")["observationId"] == llm.id
     assert server.score("of the span")["observationId"] == root.id
@@ -156,11 +160,17 @@ def test_scores_of_everything(server: LangfuseServer) -> None:
         comment="why",
         metadata={"judge": "me"},
     )
+    langfuse.create_score(
+        name="of both", value="good", trace_id="0af7651916cd43dd8448eb211c80319c", session_id="s", metadata=None, comment=None
+    )
     langfuse.create_score(name="of a session", value=1, session_id="s")
     langfuse.create_score(name="of a run", value=0.5, dataset_run_id="r", score_id="mine")
     langfuse.flush()
     assert server.score("quality")["observationId"] == "b7ad6b7169203331"
     assert server.score("quality")["metadata"] == {"judge": "me"}
+    assert server.score("quality")["configId"] == "c"
+    assert server.score("of both")["traceId"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "sessionId" not in server.score("of both"), "the server takes one of them"
     assert server.score("of a session")["sessionId"] == "s"
     assert (server.score("of a run")["datasetRunId"], server.score("of a run")["id"]) == ("r", "mine")
 

@@ -18,14 +18,15 @@ def asked(server: LangfuseServer, path: str) -> int:
 # -- prompts -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_is_created_fetched_compiled_and_linked(server: LangfuseServer) -> None:
+@pytest.mark.parametrize("name", ["system-prompt-v2", "folder/system-prompt-v2"])
+def test_a_prompt_is_created_fetched_compiled_and_linked(name: str, server: LangfuseServer) -> None:
     langfuse = get_client()
-    langfuse.create_prompt(name="folder/system-prompt-v2", prompt="Hello {{user_name}}, {{ unknown }}!", labels=["production"])
-    prompt = langfuse.get_prompt("folder/system-prompt-v2", label="production")
+    langfuse.create_prompt(name=name, prompt="Hello {{user_name}}, {{ unknown }}!", labels=["production"])
+    prompt = langfuse.get_prompt(name, label="production")
     assert prompt.compile(user_name="Alice") == "Hello Alice, {{ unknown }}!"
     langfuse.trace(name="t").generation(name="g", prompt=prompt).end()
     langfuse.flush()
-    assert (server.one("g").prompt_name, server.one("g").prompt_version) == ("folder/system-prompt-v2", 1)
+    assert (server.one("g").prompt_name, server.one("g").prompt_version) == (name, 1)
 
 
 def test_what_is_put_in_is_not_looked_at_again_and_nothing_is_escaped(server: LangfuseServer) -> None:

@@ -14,6 +14,7 @@ from otel_langfuse import tracing
 from otel_langfuse.config import sqlite_path
 from otel_langfuse.errors import ApiError
 from otel_langfuse.model import ScoreFields, Stats
+from otel_langfuse.tracing._origin import NOTES
 from otel_langfuse.tracing.ids import observation_id_of, trace_id_of
 
 from . import _known
@@ -158,7 +159,8 @@ class Langfuse(Modern, Platform):
     def score(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
         """Gives a score to a trace, an observation, a session or a dataset run; see ``ScoreFields``.
 
-        ``trace_id`` and ``observation_id`` may be the caller's own, as given to ``trace`` and ``span``.
+        ``trace_id`` and ``observation_id`` may be the caller's own, as given to ``trace`` and ``span``. Beside a ``trace_id``, a
+        ``session_id`` is left out, with a note: Langfuse takes one of them, and the trace says its session.
 
         Returns:
             The score's id; None if it was dropped, which was counted and logged.
@@ -167,6 +169,9 @@ class Langfuse(Modern, Platform):
             ScoreError: in debug mode, if Langfuse would not take it.
         """
         target: dict[str, Any] = {**fields}
+        if target.get("trace_id") and target.get("session_id"):
+            del target["session_id"]
+            NOTES.note("score session_id", "a score's session_id is left out: it has a trace_id, and Langfuse takes one of them")
         for key, id_of in (("trace_id", trace_id_of), ("observation_id", observation_id_of)):
             if isinstance(target.get(key), str) and target[key]:
                 target[key] = id_of(target[key])
