@@ -163,7 +163,7 @@ def test_other_settings_for_the_same_destination_are_an_error_that_names_both_pl
         text = str(raised.value)
         assert f"{__file__}:{first_line}" in text
         assert f"{__file__}:{first_line + 3}" in text
-        assert "mask, project, secret_key, sample_rate, flush_interval" in text
+        assert "mask, project, secret_key, sample_rate; expected" in text
         assert "SECRET" not in text
         assert "OTHER" not in text
         provider.get_tracer("t").start_span("a").end()
@@ -281,6 +281,18 @@ def test_no_settings_at_all_contradict_nothing(provider: TracerProvider, monkeyp
         assert configure(tracer_provider=provider, mask=None) is client
         with pytest.raises(ConfigError, match="other settings"):
             configure(tracer_provider=provider, flush_at=3)
+
+
+def test_fewer_settings_contradict_nothing(provider: TracerProvider) -> None:
+    with Server() as server:
+        told = {**KEYS, "base_url": server.url, "tracer_provider": provider}
+        client = configure(**told, mask=str.upper, flush_at=3, environment="prod")
+        assert configure(**told) is client
+        assert configure(**told, environment="prod", flush_interval=None) is client
+        assert (client.config.environment, client.config.flush_at) == ("prod", 3)
+        for other in ({"environment": "dev"}, {"mask": str.lower}, {"release": "r"}, {"flush_at": 512}):
+            with pytest.raises(ConfigError, match=f"{next(iter(other))}; expected the same, fewer or none"):
+                configure(**told, **other)
 
 
 def test_a_notebooks_cell_that_is_run_again_makes_the_same_mask(provider: TracerProvider) -> None:

@@ -218,7 +218,7 @@ def configure(
     """Adds a ``LangfuseSpanProcessor`` to the application's TracerProvider; where there is none, sets up one.
 
     Called again for the same destination (server and public key, or the same exporter) on the same provider, with the same
-    settings or with none, it changes nothing and returns the same client. Other settings are an error: which of the two masks
+    settings, fewer or none, it changes nothing and returns the same client. Other settings are an error: which of the two masks
     would hold? To change them, shut the client down first. What ``get_client()`` or OpenTelemetry's agent set up from the
     environment alone gives way to the first call of this.
 
@@ -408,19 +408,22 @@ def _gives_way(client: Client) -> bool:
 
 
 def _refuse_differences(client: Client, call: _Call) -> None:
+    """What a call does not say contradicts nothing: a handler that is given no more than keys joins what the program set up."""
     first = client._call  # noqa: SLF001 - our own
-    if first is None or call.is_implicit or not any(value is not None for value in call.settings.values()):
+    said = {name for name, value in call.settings.items() if value is not None}
+    if first is None or call.is_implicit or not said:
         return
-    differ = [name for name, function in call.functions.items() if not _same(function, first.functions[name])]
+    differ = [name for name, function in call.functions.items() if name in said and not _same(function, first.functions[name])]
     differ += [
-        item.metadata["setting"].argument
+        name
         for item in fields(call.config)
-        if getattr(first.config, item.name) != getattr(call.config, item.name)
+        if (name := item.metadata["setting"].argument) in said
+        and getattr(first.config, item.name) != getattr(call.config, item.name)
     ]
     if differ:
         raise ConfigError(
             f"configure() at {call.place} has other settings than the one at {first.place} for the same destination: "
-            f"{', '.join(differ)}; expected the same, or none, or client.shutdown() before"
+            f"{', '.join(differ)}; expected the same, fewer or none, or client.shutdown() before"
         )
 
 

@@ -753,6 +753,18 @@ def test_a_graph_of_langgraph_is_one_trace(way: str, seen: Captured) -> None:
     assert len(handler._runs._runs) == 0
 
 
+def test_each_handler_has_its_own_release_and_environment_beside_one_client(server: LangfuseServer) -> None:
+    Langfuse(environment="prod", flush_at=15)
+    keys = {"public_key": PUBLIC, "secret_key": SECRET, "host": server.url}
+    for said in ({"environment": "staging", "release": "r2"}, {"environment": "Not allowed!"}, {}):
+        chain_of(model()).invoke({"input": "hi"}, config={"callbacks": [CallbackHandler(**keys, user_id="u", **said)]})
+    get_client().flush()
+    roots = [one for one in server.observations if one.parent_id is None]
+    found = [{(one.environment, one.trace.release) for one in server.observations if one.trace_id == r.trace_id} for r in roots]
+    assert found[0] == {("staging", "r2")}
+    assert {environment for environment, _ in found[1] | found[2]} == {"prod"}
+
+
 def test_an_interrupt_of_langgraph_is_no_error(seen: Captured) -> None:
     langgraph = pytest.importorskip("langgraph.graph")
     from langgraph.checkpoint.memory import InMemorySaver  # noqa: PLC0415

@@ -48,6 +48,8 @@ class CallbackHandler(Callbacks):
         tags: joined with those of the root run.
         metadata: of the traces.
         version: of the application.
+        release: of it, too; by default the client's.
+        environment: of the observations; by default the client's.
         trace_context: a trace to continue instead of the current one; see ``start_observation``.
         stateful_client: an observation, or a trace or observation of the classic client, that root runs belong in.
         update_stateful_client: whether it gets the input and output of root runs, and what is said here of traces.
@@ -69,6 +71,8 @@ class CallbackHandler(Callbacks):
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         version: str | None = None,
+        release: str | None = None,
+        environment: str | None = None,
         trace_context: TraceContext | None = None,
         stateful_client: Handle | Observation | None = None,
         update_stateful_client: bool = False,
@@ -79,7 +83,7 @@ class CallbackHandler(Callbacks):
         self._langfuse = Langfuse(public_key, **settings) if settings else None
         self._public_key = public_key
         trace: dict[str, Any] = {"name": trace_name, "user_id": user_id, "session_id": session_id, "tags": tags}
-        trace |= {"metadata": metadata, "version": version}
+        trace |= {"metadata": metadata, "version": version, "release": release, "environment": environment}
         said = {key: value for key, value in trace.items() if value is not None}
         self._parent = stateful_client  # held, because a classic trace ends when nobody holds it any more
         self._tells_parent = update_stateful_client

@@ -148,12 +148,15 @@ def started(root: Root, above: Run | None, begin: Begin) -> Run | None:
     if origin() is None:
         return None
     context = otel_context.get_current()
-    shared: Mapping[str, Any] = {}
+    shared: dict[str, Any] = {}
     if above is not None:
         context = _below(above, context)
         span = begun(begin.name, begin.as_type, context, begin.fields)
     else:
-        shared = of_all_spans(added(TRACE, {**root.trace, **begin.trace}, {}))
+        said = added(TRACE, {**root.trace, **begin.trace}, {})
+        shared = of_all_spans(said)
+        if names.ENVIRONMENT in said:
+            shared[names.ENVIRONMENT] = said[names.ENVIRONMENT]
         context = context if root.parent is None else set_span_in_context(root.parent, context)
         span = _root_span(root, with_propagated(shared, context) if shared else context, begin)
     if span is INVALID_SPAN:
