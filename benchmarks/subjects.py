@@ -80,10 +80,21 @@ def ours_dialect(url: str) -> Subject:
     return _plain(_ours(url, dialect="openinference"))
 
 
-def ours_ingestion(url: str) -> Subject:
+def ours_plain_ingestion(url: str) -> Subject:
+    return _plain(_ingesting(url))
+
+
+def _ingesting(url: str) -> SpanProcessor:
+    """To the ingestion API, with all defaults but the same one."""
     from otel_langfuse import LangfuseIngestionExporter, LangfuseSpanProcessor
 
-    return _plain(LangfuseSpanProcessor(LangfuseIngestionExporter(base_url=url, **KEYS), **_FILTER))
+    return LangfuseSpanProcessor(LangfuseIngestionExporter(base_url=url, **KEYS), **_FILTER)
+
+
+def ours_ingestion(url: str) -> Subject:
+    """Our own API."""
+    plain = ours_plain_ingestion(url)
+    return plain._replace(make={**plain.make, "W1": ours_w1})
 
 
 def ours(url: str) -> Subject:
@@ -351,6 +362,7 @@ SUBJECTS: Mapping[str, Callable[[str], Subject]] = {
     "ours, observe": ours_observe,
     "ours, dialect": ours_dialect,
     "ours, ingestion": ours_ingestion,
+    "ours, plain calls, ingestion": ours_plain_ingestion,
     "langfuse": langfuse,
     "langfuse, observe": langfuse_observe,
     "logfire": logfire,

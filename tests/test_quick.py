@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mask_examples import PII, SECRETS
 from otel_langfuse import LangfuseOTLPExporter
-from otel_langfuse.encode import _quick, dialect
+from otel_langfuse.encode import _looking, _quick, _shapes, dialect
 from otel_langfuse.encode.otlp import Quick, to_protobuf
 from otel_langfuse.media import decoded
 from otel_langfuse.model import Resource, Scope, Span, SpanEvent
@@ -206,6 +206,18 @@ def test_a_secret_leaves_no_span_however_often_it_comes_and_whatever_came_before
         assert_same(way, spans)
 
 
+@pytest.mark.parametrize("before", [0, 11, 40])
+def test_what_is_only_looked_at_is_looked_at_wherever_it_stands(before: int) -> None:
+    fine: dict[str, Any] = {"a": "short", "b": "long " * 40, "c": ("a", "b"), "d": 0.5}
+    way = quick(TARGET._replace(endpoint="ingestion"), MASK, LIFTING)
+    for changed in ({"a": SECRET}, {"b": "long " * 40 + SECRET}, {"c": ("a", SECRET)}, {"db.password": SECRET}, {SECRET: 1}):
+        for _ in range(2):
+            spans = [span(number + 1, fine) for number in range(before)]
+            spans += [span(number + 100, {**fine, **changed}) for number in range(20)]
+            spans += [span(number + 200, fine, name=SECRET) for number in range(20)]
+            assert SECRET not in repr(ready(spans, MASK, LIFTING, way).spans)
+
+
 def test_when_the_look_fails_nothing_leaves_that_was_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MASK is not None
     assert MASK.only_texts is not None
@@ -334,20 +346,25 @@ def test_where_group_after_group_has_something_to_change_most_are_not_tried() ->
 # -- memory and threads --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_remembered_is_bounded_and_holds_no_long_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_quick, "MAX_SHAPES", 20)
-    monkeypatch.setattr(_quick, "MAX_WORDS", 50)
-    way = quick(TARGET, MASK, LIFTING)
+@pytest.mark.parametrize("changes", [{}, {"endpoint": "ingestion"}])
+def test_what_is_remembered_is_bounded_and_holds_no_long_text(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (_shapes, _quick, _looking):
+        monkeypatch.setattr(room, "MAX_SHAPES", 20, raising=False)
+        monkeypatch.setattr(room, "MAX_WORDS", 50, raising=False)
+    way = quick(TARGET._replace(**changes), MASK, LIFTING)
     assert way is not None
     for number in range(1, 300):
-        spans = [span(number, {f"k{number}": f"v{number}", "long": f"{number} " * 100}, name=f"n{number}", flags=number)]
-        assert_same(way, spans)
+        attributes = {f"k{number}": f"v{number}", "long": f"{number} " * 100, "many": ("a", f"{number} " * 100)}
+        spans = [span(number, attributes, name=f"n{number}", flags=number), span(number, attributes, name="long " * 20)]
+        assert repr(ready(spans, MASK, LIFTING, way).spans) == repr(ready(spans, MASK, LIFTING).spans)
     (memory,) = way._memories
-    for known, most in ((memory._kinds, 20), (memory._shapes, 20), (memory._words, 50), (memory._names, 50), (memory._tails, 20)):
-        assert len(known) <= most
+    bounds = {"_kinds": 20, "_shapes": 20, "_fine_keys": 20, "_words": 50, "_names": 50, "_tails": 20}
+    known = {name: len(getattr(memory, name)) for name in bounds if hasattr(memory, name)}
+    assert all(0 < count <= bounds[name] for name, count in known.items()), known
     for shape in memory._shapes.values():
         assert shape is not None
         assert all(not isinstance(value, str) or len(value) <= 64 for value in shape.last)
+    assert all(len(word) <= 64 for word in memory._words if isinstance(word, str))
 
 
 def test_several_threads_at_once_give_the_same_bytes() -> None:

@@ -7,7 +7,7 @@ too when they stand behind somebody else's processor. Nothing is masked twice.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, MutableSet, Sequence
+from collections.abc import Iterator, Mapping, MutableSet, Sequence
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple
 
@@ -61,30 +61,39 @@ def load_dialects() -> None:
     import_module(".encode.dialect", __package__)
 
 
-def worded(spans: Sequence[Span], target: Target, told: Sequence[bool | None] = ()) -> Sequence[Span]:
-    """The spans with what the target wants written on them: corrections, a dialect; or nothing, then the same objects.
+def worded(spans: Sequence[Span], target: Target) -> Sequence[Span]:
+    """The spans with what the target wants written on them: corrections, a dialect; or nothing, then the same objects."""
+    corrected = _corrected(spans, target)
+    return corrected if target.dialect is None else list(_in_dialect(corrected, target))
 
-    ``told`` is for ``dialect.corrected``.
-    """
-    if not target.corrections and target.dialect is None:
+
+def _corrected(spans: Sequence[Span], target: Target, told: Sequence[bool | None] = ()) -> Sequence[Span]:
+    if not target.corrections:
         return spans
     from .encode import dialect  # noqa: PLC0415 - see above
 
-    corrected = dialect.corrected(spans, told) if target.corrections else spans
-    return corrected if target.dialect is None else dialect.in_dialect(corrected, target.dialect, only=target.dialect_only)
+    return dialect.corrected(spans, told)
+
+
+def _in_dialect(spans: Sequence[Span], target: Target) -> Iterator[Span]:
+    if target.dialect is None:
+        return iter(spans)
+    from .encode import dialect  # noqa: PLC0415 - see above
+
+    return dialect.each_in_dialect(spans, target.dialect, only=target.dialect_only)
 
 
 def quick(target: Target, mask: Masking | None, lifting: Lifting | None) -> otlp.Quick | None:
     """The quick way through ``ready`` and ``requests`` together, for the spans that have one; None where none has.
 
-    None has one where a function of the user's masks. Where a dialect is written or no protobuf is sent, spans are only looked
-    at quickly.
+    None has one where a function of the user's masks. Where a dialect is written instead of what spans say, or no protobuf is
+    sent, spans are only looked at quickly.
     """
     texts = None if mask is None else mask.only_texts
     if mask and texts is None:
         return None
     is_otlp = target.endpoint == "otlp"
-    writes = is_otlp and target.protocol != "http/json" and target.dialect is None
+    writes = is_otlp and target.protocol != "http/json" and not target.dialect_only
     corrections: Any = import_module(".encode.dialect", __package__) if is_otlp and target.corrections else None
     looks_for_media = lifting is not None or mask is not None
 
@@ -176,9 +185,15 @@ def requests(
     if target.endpoint == "otlp":
         if not written:
             return _otlp(worded(spans, target), target)
-        said = worded(spans, target, [None if one is None else one[1] for one in written])
-        same = zip(written, said, spans, strict=True)
-        return _otlp(said, target, [None if one is None or new is not old else one[0] for one, new, old in same])
+        said: list[Span] = []
+        known: list[bytes | None] = []
+        corrected = _corrected(spans, target, [None if one is None else one[1] for one in written])
+        # Each is written as soon as the dialect is added: then its texts are in the processor's cache.
+        for span, right, one, new in zip(spans, corrected, written, _in_dialect(corrected, target), strict=True):
+            field = None if one is None or right is not span else one[0]
+            said.append(new)
+            known.append(field if field is None or new is span else otlp.with_more(field, new, len(span.attributes)))
+        return _otlp(said, target, known)
     from .encode import ingestion  # noqa: PLC0415 - see above
 
     translated, drops = observations(spans)

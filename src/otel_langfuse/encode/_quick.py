@@ -13,13 +13,15 @@ and nothing is remembered; where that happens again and again, few groups are tr
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from itertools import compress
+from collections.abc import Sequence
+from itertools import compress, islice
 from operator import is_not
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final
 
 from otel_langfuse.model import Attributes, Span
 
+from ._looking import Looking
+from ._shapes import MAX_SHAPES, MAX_WORDS, Glances, Memory, Shape, Written
 from ._wire import LONGEST, attribute, field, long_text_head, varint
 
 GROUP: Final = 12
@@ -28,88 +30,23 @@ GROUP: Final = 12
 MAX_PASSES: Final = 31
 """Where group after group has something to change, so many at most go the long way before one is tried again."""
 
-MAX_SHAPES: Final = 500
-MAX_KEYS: Final = 128
-"""A shape holds a short text for each key, so together they hold a few MB at most."""
-
-MAX_WORDS: Final = 4_096
 MAX_PIECE_BYTES: Final = 256
 
-Written: TypeAlias = "tuple[bytes | None, bool]"
-"""A span as it stands in an OTLP request, or None where it was only looked at; and whether it tells of tokens."""
-
-_NEVER: Final = object()
-_KINDS: Final = frozenset({str, int, float, bool, tuple})
 _TIMES: Final = struct.Struct("<cQcQ").pack
 _FIXED32: Final = struct.Struct("<I").pack
 _TAG: Final = b"\x4a"
-
-
-class Look(Protocol):
-    """What is to be known of spans of one shape before one of them is sent without a correction."""
-
-    @property
-    def counts(self) -> bool:
-        """Whether they may tell of tokens."""
-
-    def is_fine(self, span: Span) -> bool:
-        """Whether this one needs no correction."""
-
-
-class Glances(NamedTuple):
-    """What the other rooms say of many things at once.
-
-    ``texts``: whether any of these texts, joined by NUL, may have to be changed. ``keys``: whether any of these keys of
-    attributes, or what stands under it, has to be. ``shared``: whether anything of a span's resource or scope has to be.
-    ``look``: what corrections a span's shape may need; None: it needs one in any case. Where nothing is corrected, ``look`` is
-    None itself.
-    """
-
-    texts: Callable[[bytes], bool]
-    keys: Callable[[Sequence[str]], bool]
-    shared: Callable[[Span], bool]
-    look: Callable[[Span], Look | None] | None = None
-
-
-NOTHING: Final = Glances(lambda _: False, lambda _: False, lambda _: False)
-"""For spans that were looked at before."""
-
-
-class _Shape:
-    """What spans of one shape have in common, and what the latest of them said: its short values, and each as it is written."""
-
-    __slots__ = ("counts", "keys", "kinds", "last", "look", "pieces", "places", "size_bytes")
-
-    def __init__(self, keys: tuple[str, ...], kinds: tuple[type, ...], look: Look | None) -> None:
-        self.keys = keys
-        self.kinds = kinds
-        self.places = range(len(keys))
-        self.last: list[Any] = [_NEVER] * len(keys)
-        self.pieces: list[bytes] = [b""] * (2 * len(keys))  # two for each: what is before a long text, and that
-        self.size_bytes = 0  # of the pieces
-        self.look = look
-        self.counts = look is not None and look.counts
 
 
 class _LongWayError(Exception):
     """This span has something that is not written here."""
 
 
-class _Memory:
-    """What is remembered, for one thread at a time."""
-
-    def __init__(self, glances: Glances, *, writes: bool) -> None:
-        self._glances = glances
-        self._writes = writes
-        self._fine_keys: dict[tuple[str, ...], bool] = {}
-        self.passed = 0  # groups that were not tried, when there had been something to change in the one before them
-        self.passes = 0  # how many are still not to be tried
-        self.forget()
+class _Writing(Memory):
+    """What is remembered where spans are written."""
 
     def forget(self) -> None:
         """Forgets everything that holds a text of a span."""
-        self._shapes: dict[Any, _Shape | None] = {}  # the latest of these keys
-        self._kinds: dict[Any, _Shape | None] = {}  # all of them
+        super().forget()
         self._words: dict[tuple[str, Any], bytes] = {}
         self._names: dict[tuple[str, int], bytes] = {}
         self._tails: dict[tuple[int, int], bytes] = {}
@@ -134,8 +71,6 @@ class _Memory:
             said = None if shape is None else self._attributes(shape, attributes, texts)
         if shape is None or said is None or not (shape.look is None or shape.look.is_fine(span)):
             return None
-        if not self._writes:
-            return None, shape.counts
         head = _ids(trace_id, span_id, parent)
         if not (head and start and end):
             return None
@@ -144,7 +79,7 @@ class _Memory:
         size = varint(len(head) + size_bytes + len(tail))
         return b"".join((b"\x12", size, head, *parts, tail)), shape.counts
 
-    def _attributes(self, shape: _Shape, attributes: Attributes, texts: list[bytes]) -> tuple[list[bytes], int] | None:
+    def _attributes(self, shape: Shape, attributes: Attributes, texts: list[bytes]) -> tuple[list[bytes], int] | None:
         """The attributes as they are written, in parts, and how long; None if they are of other kinds than the shape's."""
         values = tuple(attributes.values())
         keys, kinds, pieces, last, words = shape.keys, shape.kinds, shape.pieces, shape.last, self._words
@@ -211,30 +146,29 @@ class _Memory:
         tail = self._tails[code, flags] = status + (b"\x85\x01" + _FIXED32(flags) if flags else b"")
         return tail
 
-    def _of_kinds(self, key: tuple[str | None, tuple[str, ...]], span: Span) -> _Shape | None:
-        """The shape of the span with these kinds of values; None where all such spans go the long way."""
-        kinds = tuple(map(type, span.attributes.values()))
-        if (key, kinds) not in self._kinds:
-            if len(self._kinds) >= MAX_SHAPES:
-                self.forget()
-            self._kinds[key, kinds] = self._new(key[1], kinds, span)
-        shape = self._shapes[key] = self._kinds[key, kinds]
-        return shape
 
-    def _new(self, keys: tuple[str, ...], kinds: tuple[type, ...], span: Span) -> _Shape | None:
-        if len(keys) > MAX_KEYS or not _KINDS.issuperset(kinds) or not self._is_fine_keys(keys):
-            return None
-        glance = self._glances.look
-        look = None if glance is None else glance(span)
-        return None if glance is not None and look is None else _Shape(keys, kinds, look)
+def with_more(written: bytes, span: Span, first: int) -> bytes | None:
+    """A span as ``Quick`` wrote it, with the attributes that it has got since then, from place ``first`` on.
 
-    def _is_fine_keys(self, keys: tuple[str, ...]) -> bool:
-        fine = self._fine_keys.get(keys)
-        if fine is None:
-            if len(self._fine_keys) >= MAX_SHAPES:
-                self._fine_keys.clear()
-            fine = self._fine_keys[keys] = not self._glances.keys(keys)
-        return fine
+    Returns:
+        None where one of them is such as OTLP cannot hold.
+    """
+    more: list[Any] = []
+    try:
+        for key, value in islice(span.attributes.items(), first, None):
+            if type(value) is str and len(value) > LONGEST:
+                text = value.encode()
+                more += long_text_head(_TAG, key, text), text
+            else:
+                more += _TAG, attribute(key, value)
+    except Exception:  # noqa: BLE001 - the long way knows what to do
+        return None
+    tail = (4 if span.status_code else 2) + (6 if span.flags else 0)  # which follows the attributes
+    start = 2  # the tag, and the size in groups of seven bits
+    while written[start - 1] & 0x80:
+        start += 1
+    size = varint(len(written) - start + sum(map(len, more)))
+    return b"".join((b"\x12", size, memoryview(written)[start:-tail], *more, written[-tail:]))
 
 
 def _ids(trace_id: str, span_id: str, parent: str | None) -> bytes | None:
@@ -259,14 +193,14 @@ class Quick:
     def __init__(self, glances: Glances, *, writes: bool = True) -> None:
         self._glances = glances
         self._writes = writes
-        self._memories: list[_Memory] = []  # those that no thread has just now
+        self._memories: list[Memory] = []  # those that no thread has just now
 
     def written(self, spans: Sequence[Span]) -> list[Written | None]:
         """Spans of one batch, as they stand in a request; None for each that has to go the long way; empty where all have to."""
         try:
             memory = self._memories.pop()
         except IndexError:
-            memory = _Memory(self._glances, writes=self._writes)
+            memory = _Writing(self._glances) if self._writes else Looking(self._glances)
         made: list[Written | None] = []
         origins = {(id(span.resource), id(span.scope)): span for span in spans}
         if not any(map(self._changes_around, origins.values())):
@@ -281,7 +215,7 @@ class Quick:
         except Exception:  # noqa: BLE001 - as below
             return True
 
-    def _group(self, spans: Sequence[Span], memory: _Memory) -> list[Written | None]:
+    def _group(self, spans: Sequence[Span], memory: Memory) -> list[Written | None]:
         if memory.passes:
             memory.passes -= 1
             return [None] * len(spans)

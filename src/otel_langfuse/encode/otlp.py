@@ -21,10 +21,22 @@ from . import _protobuf as protobuf
 from ._gzip import gzip
 from ._otlp_json import JSON, span_json, to_json
 from ._packs import Form, packs
-from ._quick import NOTHING, Glances, Quick, Written
+from ._quick import Quick, with_more
 from ._repair import repaired
+from ._shapes import NOTHING, Glances, Written
 
-__all__ = ["GRPC_PATH", "Compression", "Glances", "Protocol", "Quick", "Written", "requests", "to_json", "to_protobuf"]
+__all__ = [
+    "GRPC_PATH",
+    "Compression",
+    "Glances",
+    "Protocol",
+    "Quick",
+    "Written",
+    "requests",
+    "to_json",
+    "to_protobuf",
+    "with_more",
+]
 
 Compression: TypeAlias = Literal["gzip", "none"]
 Protocol: TypeAlias = Literal["http/protobuf", "http/json", "grpc"]

@@ -134,7 +134,7 @@ class _Noted(dict[str, Any]):
 
 
 class Glance:
-    """What spans of one shape may need a correction for; see ``encode._quick.Look``. For one thread at a time.
+    """What spans of one shape may need a correction for; see ``encode._shapes.Look``. For one thread at a time.
 
     What the rules say is remembered by all that they have read to say it: they are functions of the span, so that of equal
     values they say the same. Where they read what is new on every span, nothing is remembered.

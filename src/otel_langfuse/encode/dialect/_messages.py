@@ -55,7 +55,7 @@ def conversation(content: Any, value: Any, role: str) -> Conversation:
 
     ``value`` is the content as ``parsed`` gives it.
     """
-    if value in (None, "", {}, []) or (isinstance(value, dict) and value.keys() == {"tools"}):
+    if (not value and value in (None, "", {}, [])) or (isinstance(value, dict) and value.keys() == {"tools"}):
         return NOTHING
     found = _conversation(value, role, 0)
     return Conversation([_as_text_message(content, role)], []) if found is None else found
@@ -108,20 +108,24 @@ def _listed(items: list[Any], role: str) -> list[Message] | None:
 
 def _plain_message(item: Any) -> Message | None:
     """What ``_message`` makes of the two forms that are most common, sooner: a role with text, or with parts of text."""
-    role = item.get("role") if type(item) is dict else None
+    if type(item) is not dict:
+        return None
+    role = item.get("role")
     if type(role) is not str or role not in _PLAIN_ROLES:
         return None
-    reason = item.get("finish_reason")
-    if len(item) != (2 if reason is None else 3) or (reason is not None and type(reason) is not str):
-        return None
+    reason = None
+    if len(item) != 2:
+        reason = item.get("finish_reason")
+        if type(reason) is not str or len(item) != 3:
+            return None
     content, parts = item.get("content"), item.get("parts")
     if type(content) is str:
-        if not content or content[:40].lstrip()[:1] in ("[", "{"):
+        if not content or content[0] in "[{" or content[:40].lstrip()[:1] in ("[", "{"):
             return None
         parts = [{"type": "text", "content": content}]
     elif type(parts) is not list or not all(map(_is_plain_text, parts)):
         return None
-    message = {"role": role, "parts": parts}
+    message: Message = {"role": role, "parts": parts}
     if reason:
         message["finish_reason"] = FINISH_REASONS.get(reason, reason)
     return message

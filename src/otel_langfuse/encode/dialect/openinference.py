@@ -135,15 +135,25 @@ def _parameters(subject: Subject) -> str | None:
     return object_json({name: value for name, value in observation.model_parameters.items() if value is not None})
 
 
+_PLAIN = tuple((f"{place}.message.role", f"{place}.message.content") for place in range(32))
+"""The two keys that most messages have."""
+
+
 def _messages(side: str) -> Callable[[Subject], dict[str, Any] | None]:
     def value(subject: Subject) -> dict[str, Any] | None:
         found = subject.conversation(side)
-        flat: dict[str, Any] = {}
-        place = 0
-        said: Iterable[Mapping[str, Any]] = found.messages
+        said = found.messages
         if found.instructions:
             said = [{"role": "system", "parts": found.instructions}, *said]
+        flat: dict[str, Any] = {}
+        place = 0
         for message in said:
+            parts = message["parts"]
+            if place < len(_PLAIN) and len(parts) == 1 and parts[0]["type"] == "text" and "name" not in message:
+                role, content = _PLAIN[place]
+                flat[role], flat[content] = message["role"], parts[0]["content"]
+                place += 1
+                continue
             for one in _flat_messages(message):
                 if place >= MAX_ITEMS:
                     return flat
