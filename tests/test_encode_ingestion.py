@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from otel_langfuse.encode.ingestion import events, request, requests
+from otel_langfuse.encode.ingestion import GROUP, Event, events, request, requests, requests_of
 from otel_langfuse.errors import DropReason
 from otel_langfuse.model import Resource, Scope, Span
 from otel_langfuse.translate import translate_all
@@ -127,3 +127,34 @@ def test_what_one_event_holds_that_has_no_plain_form_costs_its_neighbours_nothin
     assert again.body == made[0].body
     inputs = [event["body"]["input"] for event in orjson.loads(again.body)["batch"] if event["type"] == "span-create"]
     assert inputs == ["a?b", "plain"]
+
+
+def test_whatever_the_limit_every_event_is_sent_once_and_in_order() -> None:
+    spans = [span(number, None, **{"input.value": "x" * (40 * number % 1_700), "gen_ai.prompt": "é"}) for number in range(1, 150)]
+    expected = [event["id"] for event in events(translate_all(spans), now=NOW)]
+    for limit in (3_500_000, 200_000, 50_000, 20_000, 9_000, 5_000):
+        bodies, drops = encoded(spans, limit)
+        assert drops == []
+        assert [event["id"] for body in bodies for event in body["batch"]] == expected
+        full = sum(len(orjson.dumps(body)) for body in bodies[:-1]) / max(len(bodies) - 1, 1)
+        assert len(bodies) == 1 or full > 0.6 * limit, "requests are nearly full, although whole groups go into them"
+
+
+def test_events_that_fit_with_no_others_of_their_group_are_taken_one_by_one() -> None:
+    spans = [span(number, **{"input.value": "x" * 30_000}) for number in range(1, 2 * GROUP)]
+    bodies, drops = encoded(spans, limit=100_000)
+    assert drops == []
+    sizes = [sum(event["type"] == "span-create" for event in body["batch"]) for body in bodies]
+    assert sizes == [3] * 21
+
+
+def test_items_are_read_as_a_list_of_events() -> None:
+    (made,), _ = requests(translate_all([span(1), span(2)]), url="u", headers={}, max_request_bytes=100_000, now=NOW)
+    assert len(made.items) == 3
+    assert made.items.spans == 2
+    assert all(isinstance(item, Event) for item in made.items)
+    assert list(made.items[1:]) == [made.items[1], made.items[2]] == list(made.items)[1:]
+    assert made.items[-1].observation_id == f"{2:016x}"
+    again = request(made.items[:], url="u", headers={})
+    assert again == made
+    assert requests_of([], url="u", headers={}, max_request_bytes=1_000) == ([], [])

@@ -210,8 +210,9 @@ def requests(
 
 def count_spans(items: Sequence[Any]) -> int:
     """How many spans a request's items stand for: what only tells about a trace is none."""
-    if isinstance(items, Unread):
-        return items.spans
+    known = getattr(items, "spans", None)
+    if isinstance(known, int):
+        return known
     return sum(1 for item in items if getattr(item, "observation_id", item) is not None)
 
 

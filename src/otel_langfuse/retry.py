@@ -249,6 +249,8 @@ def _entries(request: Request, response: Response, attempt: int, jitter: float) 
         if attempt >= MAX_UNREADABLE:
             return GiveUp(DropReason.SEND_FAILED, detail)
         return Wait(backoff_s(attempt, jitter), detail)
+    if not errors:
+        return Done()
     refused = {str(entry.get("id")): entry for entry in errors if isinstance(entry, dict)}
     again: list[Any] = []
     rejected: list[Any] = []

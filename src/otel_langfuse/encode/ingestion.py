@@ -10,17 +10,24 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from otel_langfuse.conventions._javascript import iso_time
 from otel_langfuse.errors import Drop, DropReason
-from otel_langfuse.model import OBSERVATION_TYPES, Observation, Request
+from otel_langfuse.model import Observation, Request
 
+from ._events import events
 from .cut import cut_event
+
+__all__ = ["GROUP", "Event", "Items", "events", "items_of", "request", "requests", "requests_of", "smaller"]
 
 _MAX_CUTS = 4
 _ENVELOPE = b'{"batch":['
 _END = b"]}"
-_IO = ("input", "output")
-_FRAME_BYTES = 1_000  # of an event beside its input and output, about
+_OF_TRACE = "trace-create"
+
+GROUP = 32
+"""Events that are encoded at once where not all of them fit into one request."""
+
+_SAMPLE = 32
+_SAMPLE_BYTES = 100_000  # where there are few, one of them says little of the others
 
 
 class Event(NamedTuple):
@@ -36,39 +43,27 @@ class Event(NamedTuple):
         return _dumps(self.content)
 
 
-def events(
-    observations: Iterable[Observation],
-    *,
-    now: str,
-    seen: MutableSet[str] | None = None,
-    corrections: bool = True,
-) -> list[dict[str, Any]]:
-    """The ingestion events of a batch, in order: before each observation's own event, where due, a ``trace-create``.
+class Items(Sequence[Event]):
+    """The events of a request, which nearly nobody looks at one by one."""
 
-    ``now`` is the envelope timestamp of observations' events (ISO 8601). ``seen`` holds ids of traces that already exist;
-    ids are added to it. A trace gets an event from each root span, from each span that updates it, and from the first span
-    seen of it, the last kind only while no other one of the batch tells more (mapping.md 2.4).
-    With ``corrections`` a span that tells of its trace what another of the batch has told gets none for it, and the
-    nanoseconds of start and end, which the server cuts to milliseconds, are kept in the metadata.
-    """
-    known: MutableSet[str] = set() if seen is None else seen
-    listed: list[dict[str, Any]] = []
-    shallow: list[tuple[int, str]] = []  # places of events that say nothing of their trace
-    told: set[str] = set()
-    updates: set[tuple[Any, ...]] = set()
-    for observation in observations:
-        trace_id = observation.trace_id
-        if observation.is_root or observation.updates_trace:
-            if not (corrections and _is_told(observation, updates)):
-                listed.append(_trace_event(observation, now, full=True))
-            told.add(trace_id)
-        elif trace_id not in known:
-            shallow.append((len(listed), trace_id))
-            listed.append(_trace_event(observation, now, full=False))
-        known.add(trace_id)
-        listed.append(_observation_event(observation, now, corrections=corrections))
-    needless = {place for place, trace_id in shallow if trace_id in told}
-    return [event for place, event in enumerate(listed) if place not in needless] if needless else listed
+    def __init__(self, contents: Sequence[dict[str, Any]]) -> None:
+        self.contents = contents
+
+    @property
+    def spans(self) -> int:
+        """How many observations there are among them."""
+        return sum([content["type"] != _OF_TRACE for content in self.contents])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Items) and self.contents == other.contents
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.contents)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(map(_event, self.contents[index])) if isinstance(index, slice) else _event(self.contents[index])
 
 
 def requests(
@@ -92,33 +87,72 @@ def requests_of(
     events: Iterable[dict[str, Any]], *, url: str, headers: Mapping[str, str], max_request_bytes: int
 ) -> tuple[list[Request], list[Drop]]:
     """The same for ingestion events of any type."""
-    made: list[Request] = []
+    contents = list(events)
     drops: list[Drop] = []
-    for part in _parts(map(_event, events), max_request_bytes):
-        body = _whole(part)
+    if contents and _may_fit(contents, max_request_bytes):
+        body = _whole(contents)
         if body is not None and len(body) <= max_request_bytes:
-            made.append(_request(part, body, url, headers))
-            continue
-        for chunk in _chunks(_fitting(part, max_request_bytes, drops), max_request_bytes):
-            items, bodies = zip(*chunk, strict=True)
-            made.append(_request(items, _joined(bodies), url, headers))
-    return made, drops
+            return [_request(contents, body, url, headers)], drops
+    packs = _packs(contents, max_request_bytes, drops)
+    return [_request(some, _joined(bodies), url, headers) for some, bodies in packs], drops
 
 
 def request(items: Sequence[Event], *, url: str, headers: Mapping[str, str]) -> Request:
     """One request that carries the events, which another had carried. Not compressed: the route does not inflate (api.md 1.4)."""
-    body = _whole(items)
-    return _request(items, _joined([item.body for item in items]) if body is None else body, url, headers)
+    contents = [item.content for item in items]
+    body = _whole(contents)
+    return _request(contents, _joined([item.body for item in items]) if body is None else body, url, headers)
 
 
-def _request(items: Sequence[Event], body: bytes, url: str, headers: Mapping[str, str]) -> Request:
-    return Request("ingestion", url, {**headers, "Content-Type": "application/json"}, body, items)
+def _request(contents: Sequence[dict[str, Any]], body: bytes, url: str, headers: Mapping[str, str]) -> Request:
+    return Request("ingestion", url, {**headers, "Content-Type": "application/json"}, body, Items(contents))
 
 
-def _whole(items: Iterable[Event]) -> bytes | None:
+def _may_fit(contents: Sequence[dict[str, Any]], max_request_bytes: int) -> bool:
+    """Whether they are likely to fit into one request, by some of them."""
+    try:
+        return sum([len(orjson.dumps(content)) for content in contents[::_SAMPLE]]) * _SAMPLE <= max_request_bytes + _SAMPLE_BYTES
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _whole(contents: Sequence[dict[str, Any]]) -> bytes | None:
     """The body of a request, encoded at once; None if an event has no JSON form as it is."""
     try:
-        return orjson.dumps({"batch": [item.content for item in items]})
+        return orjson.dumps({"batch": contents})
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _packs(
+    contents: Sequence[dict[str, Any]], max_request_bytes: int, drops: list[Drop]
+) -> Iterator[tuple[list[dict[str, Any]], list[bytes]]]:
+    """The events in as few requests as keep their order and the limit; a group that does not fit is taken one by one."""
+    some: list[dict[str, Any]] = []
+    bodies: list[bytes] = []
+    size = len(_ENVELOPE) + len(_END)
+    for start in range(0, len(contents), GROUP):
+        group = contents[start : start + GROUP]
+        together = _together(group)
+        if together is not None and size + len(together) + 1 <= max_request_bytes:
+            encoded: Iterable[tuple[Sequence[dict[str, Any]], bytes]] = [(group, together)]
+        else:
+            encoded = (([content], body) for content, body in _fitting(group, max_request_bytes, drops))
+        for more, body in encoded:
+            if some and size + len(body) + 1 > max_request_bytes:
+                yield some, bodies
+                some, bodies, size = [], [], len(_ENVELOPE) + len(_END)
+            some += more
+            bodies.append(body)
+            size += len(body) + 1
+    if some:
+        yield some, bodies
+
+
+def _together(contents: Sequence[dict[str, Any]]) -> bytes | None:
+    """Events as they stand in a request, with commas between them; None if one has no JSON form as it is."""
+    try:
+        return orjson.dumps(contents)[1:-1]
     except (TypeError, ValueError, RecursionError):
         return None
 
@@ -138,30 +172,31 @@ def items_of(body: bytes) -> list[Event]:
 
 def smaller(item: Event, max_bytes: int) -> Event | None:
     """The event with its largest values cut, so that it alone makes a request of ``max_bytes``; None if it cannot."""
-    cut = _cut(item, max_bytes)
-    return None if cut is None else cut[0]
+    cut = _cut(item.content, max_bytes)
+    return None if cut is None else _event(cut[0])
 
 
 def _event(content: dict[str, Any]) -> Event:
-    return Event(content["id"], None if content["type"] == "trace-create" else content["body"]["id"], content)
+    return Event(content["id"], None if content["type"] == _OF_TRACE else content["body"]["id"], content)
 
 
-_Encoded: TypeAlias = "tuple[Event, bytes]"
+_Encoded: TypeAlias = "tuple[dict[str, Any], bytes]"
 
 
-def _fitting(items: Iterable[Event], max_request_bytes: int, drops: list[Drop]) -> Iterator[_Encoded]:
+def _fitting(contents: Iterable[dict[str, Any]], max_request_bytes: int, drops: list[Drop]) -> Iterator[_Encoded]:
     """The events one by one, such that each fits into a request; those that do not are added to ``drops``."""
-    for item in items:
-        kind, lost = item.content["type"], 0 if item.observation_id is None else 1
+    for content in contents:
+        kind = content["type"]
+        lost = 0 if kind == _OF_TRACE else 1
         try:
-            body = item.body
+            body = _dumps(content)
         except (TypeError, ValueError, RecursionError) as error:
             drops.append(Drop(DropReason.UNREADABLE, lost, f"{kind} has no JSON form: {type(error).__name__}"))
             continue
         if len(body) + len(_ENVELOPE) + len(_END) <= max_request_bytes:
-            yield item, body
+            yield content, body
             continue
-        cut = _cut(item, max_request_bytes)
+        cut = _cut(content, max_request_bytes)
         detail = f"{kind} of {len(body)} bytes is over the limit of {max_request_bytes} bytes a request"
         if cut is None:
             drops.append(Drop(DropReason.TOO_LARGE, lost, detail))
@@ -170,11 +205,11 @@ def _fitting(items: Iterable[Event], max_request_bytes: int, drops: list[Drop]) 
             yield cut
 
 
-def _cut(item: Event, max_request_bytes: int) -> _Encoded | None:
+def _cut(content: dict[str, Any], max_request_bytes: int) -> _Encoded | None:
     limit = aim = max_request_bytes - len(_ENVELOPE) - len(_END)
     for _ in range(_MAX_CUTS):
-        cut = item._replace(content=cut_event(item.content, aim))
-        body = cut.body
+        cut = cut_event(content, aim)
+        body = _dumps(cut)
         if len(body) <= limit:
             return cut, body
         aim = aim * limit // len(body) * 9 // 10  # JSON may need six bytes for one
@@ -200,123 +235,3 @@ def _repaired(value: Any, depth: int) -> Any:
     if isinstance(value, int) and abs(value) >= 2**63:
         return float(value)
     return value
-
-
-def _parts(items: Iterable[Event], max_request_bytes: int) -> Iterator[list[Event]]:
-    """The events in such parts as are likely to fit into a request each, by the length of their input and output."""
-    part: list[Event] = []
-    size = 0
-    for item in items:
-        body = item.content["body"]
-        weight = _FRAME_BYTES + sum([len(text) for side in _IO if type(text := body.get(side)) is str])
-        if part and size + weight > max_request_bytes:
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += weight
-    if part:
-        yield part
-
-
-def _chunks(encoded: Iterable[_Encoded], max_request_bytes: int) -> Iterator[list[_Encoded]]:
-    chunk: list[_Encoded] = []
-    size = len(_ENVELOPE) + len(_END)
-    for one in encoded:
-        if chunk and size + len(one[1]) + 1 > max_request_bytes:
-            yield chunk
-            chunk, size = [], len(_ENVELOPE) + len(_END)
-        chunk.append(one)
-        size += len(one[1]) + 1
-    if chunk:
-        yield chunk
-
-
-def _is_told(observation: Observation, updates: set[tuple[Any, ...]]) -> bool:
-    """Whether the batch has said about the trace all that this observation would; what it says is added.
-
-    Only of what is below the root, and holds no name, input, output or metadata of its own for the trace: the server merges
-    updates field by field, so that saying the same again changes nothing (mapping.md 2.5).
-    """
-    trace = observation.trace
-    tags = tuple(trace.tags)
-    said = (observation.trace_id, trace.user_id, trace.session_id, trace.release, trace.public, tags, observation.version)
-    is_plain = trace.name is None and trace.input is None and trace.output is None and len(trace.metadata) == _ORIGIN_ONLY
-    if not observation.is_root and is_plain and said in updates:
-        return True
-    updates.add(said)
-    return False
-
-
-_ORIGIN_ONLY = 2  # resourceAttributes and scope
-
-
-def _time(edge: int | None, other: int | None, now: str) -> str:
-    """An edge of a span, cut to milliseconds; where it is unknown the other edge, else now (mapping.md 1.4)."""
-    known = other if edge is None else edge
-    return now if known is None else iso_time(known // 1_000_000)
-
-
-def _trace_event(observation: Observation, now: str, *, full: bool) -> dict[str, Any]:
-    timestamp = _time(observation.start_time_unix_nano, observation.end_time_unix_nano, now)
-    body: dict[str, Any] = {
-        "id": observation.trace_id,
-        "timestamp": timestamp,
-        "environment": observation.environment,
-    }
-    if full:
-        name, user_id, session_id, release, public, tags, given, produced, metadata = observation.trace
-        body |= {
-            "name": name,
-            "metadata": metadata,
-            "version": observation.version,
-            "release": release,
-            "userId": user_id,
-            "sessionId": session_id,
-            "public": public,
-            "tags": list(tags),
-            "input": given,
-            "output": produced,
-        }
-    identifier = f"{observation.trace_id}-{observation.id}-trace"
-    return {"id": identifier[:800], "type": "trace-create", "timestamp": timestamp, "body": body}
-
-
-_TYPES = {kind: f"{kind}-create" for kind in OBSERVATION_TYPES}
-
-
-def _observation_event(observation: Observation, now: str, *, corrections: bool) -> dict[str, Any]:
-    # Taken apart once: reading the fields by name takes twice as long.
-    (identity, trace_id, parent_id, kind, name, start, end, environment, level, status_message, version, *rest) = observation
-    (given, produced, metadata, model, parameters, usage, cost, prompt_name, prompt_version, completion_start, *_) = rest
-    body = {
-        "id": identity,
-        "traceId": trace_id,
-        "parentObservationId": parent_id,
-        "name": name,
-        "startTime": _time(start, end, now),
-        "endTime": _time(end, start, now),
-        "environment": environment,
-        "completionStartTime": completion_start,
-        "metadata": _with_nanoseconds(metadata, start, end) if corrections else metadata,
-        "level": level,
-        "statusMessage": status_message,
-        "version": version,
-        "modelParameters": parameters,
-        "model": model,
-        "promptName": prompt_name,
-        "promptVersion": prompt_version,
-        "usageDetails": usage,
-        "costDetails": cost,
-        "input": given,
-        "output": produced,
-    }
-    return {"id": f"{trace_id}-{identity}"[:800], "type": _TYPES[kind], "timestamp": now, "body": body}
-
-
-def _with_nanoseconds(metadata: Mapping[str, Any], start: int | None, end: int | None) -> Mapping[str, Any]:
-    cut = {}
-    if start is not None and start % 1_000_000:
-        cut["startTimeUnixNano"] = str(start)
-    if end is not None and end % 1_000_000:
-        cut["endTimeUnixNano"] = str(end)
-    return {**metadata, **cut} if cut else metadata
