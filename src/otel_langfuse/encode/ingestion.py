@@ -13,7 +13,7 @@ import orjson
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Observation, Request
 
-from ._events import events
+from ._contents import events
 from .cut import cut_event
 
 __all__ = ["GROUP", "Event", "Items", "events", "items_of", "request", "requests", "requests_of", "smaller"]

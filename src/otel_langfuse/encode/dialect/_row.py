@@ -163,6 +163,10 @@ class Rows:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = tuple(rows)
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets what is remembered of spans."""
         self._wholes = {row.key: _Whole(row.key[:-1]) for row in self._rows if row.key[-2] == "."}
         self._steps: dict[tuple[str, ...], tuple[_Step, ...]] = {}
         self._alone = tuple(self._step(row, ()) for row in self._rows)
