@@ -69,7 +69,7 @@ def whole_way(rounds: int, counts: Mapping[str, int], *, peers: bool) -> list[Ta
         "## The whole way\n\nThe application making spans, processor, exporter, compression and HTTP to a sink on loopback, all "
         "threads of the process; nothing is dropped, and all that was made has arrived. The caller is the thread that makes the "
         "spans. Ours with all defaults towards a Langfuse server: gzip, corrections, masking of secrets. W1 of ours is made with "
-        "our own API unless it says plain calls; so is W1 to the ingestion route, which takes no compressed bodies. Ratios are to "
+        "our own API unless it says plain calls; so is W1 to the ingestion route, which takes no compression. Ratios are to "
         "bare OpenTelemetry with the stock exporter, which does not compress by default."
     )
     return [(heading, lines), _targets(found)]
