@@ -23,6 +23,7 @@ from . import attributes as names
 from . import baggage, limits
 from .current import Block, current_context
 from .model import Span
+from .stats import Ledger
 
 MAX_CHARACTERS: Final = limits.MAX_CHARACTERS
 
@@ -36,6 +37,7 @@ class Propagated(dict[str, Any]):
 _KEY: Final = otel_context.create_key("langfuse-propagated")
 _PROJECT: Final = otel_context.create_key("langfuse-project")
 _NOTHING: Final = Propagated()
+_NOTES: Final = Ledger()
 _DOOR: Final = "propagate_attributes"
 _METADATA_PREFIX: Final = f"{names.TRACE_METADATA}."
 
@@ -110,7 +112,10 @@ def _propagating(new: Mapping[str, Any], tags: Sequence[str], *, as_baggage: boo
         new = {**new, names.TRACE_TAGS: tuple(dict.fromkeys((*outer.get(names.TRACE_TAGS, ()), *tags)))}
     span = trace.get_current_span()
     if new and span.is_recording():
-        span.set_attributes(new)
+        try:
+            span.set_attributes(new)
+        except Exception as error:  # noqa: BLE001 - of a foreign span
+            _NOTES.note("current span", f"{_DOOR}: the current span does not take it: {type(error).__name__}")
         tell_late(trace.format_trace_id(span.get_span_context().trace_id), new, project_of(span))
     propagating.add(_DOOR)
     context = otel_context.set_value(_KEY, Propagated({**outer, **new}))

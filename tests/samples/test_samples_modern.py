@@ -101,6 +101,29 @@ def test_observations_by_hand_seeded_ids_and_joining_a_trace(server: LangfuseSer
     assert (server.one("joined").trace_id, server.one("joined").parent_id) == (trace_id, "b7ad6b7169203331")
 
 
+def test_what_version_3_called_it_on_the_client_and_on_its_handles(server: LangfuseServer) -> None:
+    langfuse = get_client()
+    with langfuse.start_as_current_span(name="root", input=1) as root:
+        with root.start_as_current_generation(name="llm", model="m") as llm:
+            llm.update(output="!")
+        with root.start_as_current_span(name="step"):
+            root.start_generation(name="by hand", model="m").end()
+        root.start_span(name="span by hand", metadata={"k": 1}).end()
+        root.update_trace(user_id="u", name="request")
+    langfuse.start_generation(name="alone", model="m").end()
+    langfuse.flush()
+    kinds = {one.name: (one.type, one.parent_id == server.one("root").id) for one in server.observations}
+    assert kinds == {
+        "root": ("span", False),
+        "llm": ("generation", True),
+        "step": ("span", True),
+        "by hand": ("generation", True),
+        "span by hand": ("span", True),
+        "alone": ("generation", False),
+    }
+    assert (server.one("root").trace.user_id, server.one("root").trace.name) == ("u", "request")
+
+
 def test_the_sdks_classes_may_be_named_and_are_what_is_made(server: LangfuseServer) -> None:
     kinds = ("Agent", "Chain", "Embedding", "Evaluator", "Event", "Generation", "Guardrail", "Retriever", "Span", "Tool")
     with get_client().start_as_current_observation(name="one", as_type="tool") as made:

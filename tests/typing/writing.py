@@ -133,6 +133,9 @@ def by_hand() -> None:
         assert_type(one.start_observation("child", as_type="tool"), Observation)
         with one.start_as_current_observation("inner", level="debug") as inner:
             assert_type(inner, Observation)
+        with one.start_as_current_generation("inner", model="toy-1") as generation:
+            assert_type(generation, Observation)
+        assert_type(one.start_span("child"), Observation)
         assert_type(one.create_event("event", metadata={"k": 1}), Observation)
         assert_type(one.update_trace(user_id="ada", tags=["a"]), Observation)
     assert_type(start_observation("two", trace_context={"trace_id": create_trace_id(seed="x")}).end(), Observation)

@@ -106,6 +106,22 @@ class Observation:
         """Starts an observation under this one, wherever the program is now; as the function of this name."""
         return _begin_detached(name, as_type, fields, self._context())
 
+    def start_span(self, name: str, **fields: Unpack[ObservationFields]) -> Observation:
+        """``start_observation`` of a span: what version 3 of Langfuse's SDK called it, as with the next three."""
+        return self.start_observation(name, **fields)
+
+    def start_generation(self, name: str, **fields: Unpack[ObservationFields]) -> Observation:
+        """Likewise, of a generation."""
+        return self.start_observation(name, as_type="generation", **fields)
+
+    def start_as_current_span(self, name: str, **fields: Unpack[ObservationFields]) -> start_as_current_observation:
+        """``start_as_current_observation`` of a span."""
+        return self.start_as_current_observation(name, **fields)
+
+    def start_as_current_generation(self, name: str, **fields: Unpack[ObservationFields]) -> start_as_current_observation:
+        """Likewise, of a generation."""
+        return self.start_as_current_observation(name, as_type="generation", **fields)
+
     def start_as_current_observation(
         self, name: str, *, as_type: ObservationType = "span", end_on_exit: bool = True, **fields: Unpack[ObservationFields]
     ) -> start_as_current_observation:

@@ -12,7 +12,7 @@ from otel_langfuse import attributes as names
 from otel_langfuse.propagation import project_of, set_attributes, tell_late
 
 from ._origin import NOTES, local_root, origin
-from .fields import OBSERVATION, TRACE, ObservationFields, TraceUpdate, added, attribute_of, set_on
+from .fields import OBSERVATION, TRACE, Attributes, ObservationFields, TraceUpdate, added, attribute_of, set_on
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,9 +31,8 @@ def update_current_generation(*, name: str | None = None, **fields: Unpack[Obser
     """Likewise; and what is no more than a span until now becomes a generation."""
     span = _current("update_current_generation")
     if span is not None:
-        if attribute_of(span, names.OBSERVATION_TYPE) in _NO_MORE_THAN_A_SPAN:
-            set_attributes(span, {names.OBSERVATION_TYPE: "generation"})
-        update(span, name, fields)
+        is_span = attribute_of(span, names.OBSERVATION_TYPE) in _NO_MORE_THAN_A_SPAN
+        update(span, name, fields, {names.OBSERVATION_TYPE: "generation"} if is_span else None)
 
 
 def update_current_trace(**fields: Unpack[TraceUpdate]) -> None:
@@ -57,13 +56,13 @@ def set_current_trace_as_public() -> None:
 # -- by their spans ----------------------------------------------------------------------------------------------------------
 
 
-def update(span: Span, name: str | None, fields: Mapping[str, Any]) -> None:
-    """Adds to what a span says, or replaces it. Never raises."""
+def update(span: Span, name: str | None, fields: Mapping[str, Any], attributes: Attributes | None = None) -> None:
+    """Adds to what a span says, or replaces it; ``attributes``: what is set beside the fields. Never raises."""
     try:
         if span.is_recording():
             if name is not None:
                 span.update_name(str(name))
-            set_on(span, added(OBSERVATION, fields, {}))
+            set_on(span, added(OBSERVATION, fields, attributes or {}))
         elif getattr(span, "end_time", None) is not None:
             NOTES.note("update", "an update is lost: the observation had ended")
     except Exception as error:  # noqa: BLE001 - of a foreign span
@@ -81,17 +80,22 @@ def _current(what: str) -> Span | None:
 
 
 def update_trace(span: Span, fields: Mapping[str, Any]) -> None:
-    """Tells something about the span's trace: to the span, and as far as ``update_current_trace`` says."""
+    """Tells something about the span's trace: to the span, and as far as ``update_current_trace`` says. Never raises."""
     attributes = added(TRACE, fields, {})
     tell_late(format_trace_id(span.get_span_context().trace_id), attributes, project_of(span))
     root = local_root(span)
     for one in (span,) if root is None else (span, root):
-        if not one.is_recording():
-            continue
-        tags = attributes.get(names.TRACE_TAGS)
-        if tags:
-            had = attribute_of(one, names.TRACE_TAGS)
-            tags = list(dict.fromkeys([*(had if isinstance(had, (list, tuple)) else ()), *tags]))
-            set_attributes(one, {**attributes, names.TRACE_TAGS: tuple(tags)})
-        else:
-            set_attributes(one, attributes)
+        try:
+            _tell(one, attributes)
+        except Exception as error:  # noqa: BLE001, PERF203 - of a foreign span
+            NOTES.note("update", f"an update is lost: {type(error).__name__}")
+
+
+def _tell(span: Span, attributes: Attributes) -> None:
+    if not span.is_recording():
+        return
+    if tags := attributes.get(names.TRACE_TAGS):
+        had = attribute_of(span, names.TRACE_TAGS)
+        tags = tuple(dict.fromkeys([*(had if isinstance(had, (list, tuple)) else ()), *tags]))
+        attributes = {**attributes, names.TRACE_TAGS: tags}
+    set_attributes(span, attributes)
