@@ -10,6 +10,7 @@ import textwrap
 import threading
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from opentelemetry import trace as trace_api
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from langfuse_server import PUBLIC, SECRET, LangfuseServer
 from otel_langfuse import ConfigError, Langfuse, LangfuseOTLPExporter, ScoreError, get_client, project
 from otel_langfuse.classic import Handle, _known, observation_id_of, trace_id_of
 from otel_langfuse.model import Observation
@@ -441,3 +443,137 @@ def test_get_client_leads_to_that_of_a_key_and_where_several_could_be_meant_to_n
             assert get_client() is made[1]
         assert get_client() not in made
         assert get_client().flush(1)
+
+
+# -- ids, in any order -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_that_is_named_after_its_observations_is_none_of_them(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+    langfuse.generation(id="g", trace_id="T", parent_observation_id="s", name="gen", output="said").end()
+    langfuse.span(id="s", trace_id="T", name="span", input="in")
+    langfuse.trace(id="T", name="trace", user_id="u", output="of the trace")
+    langfuse.span(trace_id="T", name="below the trace").end()
+    langfuse.flush()
+    found = stored(tmp_path)
+    assert {name: one.parent_id for name, one in found.items()} == {
+        "gen": observation_id_of("s"),
+        "span": root_id_of(trace_id_of("T")),
+        "trace": None,
+        "below the trace": found["trace"].id,
+    }
+    assert found["trace"].id == root_id_of(trace_id_of("T"))
+    assert (found["gen"].output, found["trace"].output) == ("said", "of the trace")
+
+
+def test_an_observation_in_something_that_is_not_known_here_does_not_stand_for_its_trace(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+    langfuse.trace(id="T", name="trace")
+    elsewhere = langfuse.span(trace_id="T", parent_observation_id="of another process", name="below it")
+    langfuse.trace(id="T", output="of the trace")
+    elsewhere.end()
+    langfuse.flush()
+    found = stored(tmp_path)
+    assert set(found) == {"trace", "below it"}
+    assert (found["trace"].output, found["below it"].output) == ("of the trace", None)
+
+
+def test_a_parent_by_its_id_alone_is_found(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+    langfuse.span(trace_id="T", id="up", name="up")
+    below = langfuse.span(parent_observation_id="up", name="below")
+    assert (below.trace_id, below.parent_observation_id) == ("T", "up")
+    del below
+    langfuse.flush()
+    found = stored(tmp_path)
+    assert found["below"].parent_id == found["up"].id
+    assert found["below"].trace_id == found["up"].trace_id
+
+
+def test_nothing_is_remembered_for_ever_of_observations_by_ids(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+    for number in range(50):
+        langfuse.span(trace_id=f"trace {number}", name="n").end()
+    assert not _known._State.open
+
+
+def test_what_threads_call_by_one_id_is_one_and_what_each_says_is_kept(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+    barrier = threading.Barrier(8)
+    interval = sys.getswitchinterval()
+
+    def work(number: int) -> None:
+        barrier.wait()
+        for step in range(60):
+            langfuse.span(id=f"s{step}", trace_id="T", name=f"s{step}", metadata={f"from{number}": 1})
+            langfuse.trace(id="T", tags=[f"t{number}-{step % 4}"])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    langfuse.flush()
+    store = Store(tmp_path / "store.db")
+    rows = [one for summary in store.traces() for one in store.trace(summary.id)]
+    store.close()
+    steps = [one for one in rows if one.name.startswith("s")]
+    assert len(steps) == 60
+    assert {len([key for key in one.metadata if key.startswith("from")]) for one in steps} == {8}
+    (trace,) = (one for one in rows if one.parent_id is None)
+    assert len(trace.trace.tags) == 32
+
+
+class Hostile:
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+    def __gt__(self, other: object) -> bool:
+        raise RuntimeError("no order")
+
+
+FIELDS = (
+    "id",
+    "trace_id",
+    "parent_observation_id",
+    "name",
+    "start_time",
+    "end_time",
+    "timestamp",
+    "input",
+    "metadata",
+    "tags",
+    "level",
+)
+
+
+@pytest.mark.parametrize("value", [Hostile(), [Hostile()], {"a": Hostile()}, {Hostile: 1}, b"bytes", 10**400, "\ud800"])
+def test_nothing_that_a_field_is_given_raises(tmp_path: Path, value: Any) -> None:
+    langfuse = to_store(tmp_path)
+    for field in FIELDS:
+        for make in (langfuse.trace, langfuse.span, langfuse.generation, langfuse.event):
+            made: Any = make(**{field: value})
+            made.update(**{field: value}).end(**{field: value})
+            made.span(**{field: value})
+            assert isinstance(made.id, str)
+        langfuse.score(**{"name": "n", "value": 1, "trace_id": "t", field: value})
+    assert langfuse.flush()
+
+
+@pytest.mark.parametrize("own", [UUID(int=7), 17, "order-17", str(UUID(int=7))])
+def test_a_score_is_for_what_was_made_under_the_same_id_whatever_its_type(own: Any) -> None:
+    with LangfuseServer() as server:
+        langfuse = Langfuse(PUBLIC, SECRET, server.url, tracer_provider=TracerProvider(shutdown_on_exit=False))
+        made = langfuse.trace(id=own, name="t").span(id=own, name="s")
+        langfuse.score(name="q", value=1, trace_id=own, observation_id=own)
+        made.end()
+        assert langfuse.flush()
+        langfuse.shutdown()
+        (trace_id, span_id), score = made.span_context, server.score("q")
+        assert (score["traceId"], score["observationId"]) == (trace_id, span_id)

@@ -18,7 +18,7 @@ from otel_langfuse.tracing._origin import NOTES
 from otel_langfuse.tracing.ids import observation_id_of, trace_id_of
 
 from . import _known
-from ._fields import given
+from ._fields import given, text_of
 from ._handles import ObservationHandle, TraceHandle
 from ._modern import Modern
 from ._platform import Platform
@@ -169,13 +169,14 @@ class Langfuse(Modern, Platform):
             ScoreError: in debug mode, if Langfuse would not take it.
         """
         target: dict[str, Any] = {**fields}
-        if target.get("trace_id") and target.get("session_id"):
+        if text_of("trace_id", target.get("trace_id")) and text_of("session_id", target.get("session_id")):
             del target["session_id"]
             NOTES.note("score session_id", "a score's session_id is left out: it has a trace_id, and Langfuse takes one of them")
+        known: str | None = None
         for key, id_of in (("trace_id", trace_id_of), ("observation_id", observation_id_of)):
-            if isinstance(target.get(key), str) and target[key]:
-                target[key] = id_of(target[key])
-        node = _known.find(self._client, target.get("observation_id") or target.get("trace_id") or "")
+            if text := text_of(key, target.get(key)):
+                target[key] = known = id_of(text)
+        node = None if known is None else _known.find(self._client, known)
         return self._client.score(name, value, **target, span=None if node is None else node.span)
 
     create_score = score

@@ -57,9 +57,9 @@ def given(fields: Mapping[str, Any], *, of_trace: bool = False) -> Given:
         of_trace: what a trace and an observation both can say is said of the trace: version and metadata.
     """
     known = {_CAMEL.get(name, name): value for name, value in fields.items() if value is not None}
-    name = known.pop("name", None)
+    name = text_of("name", known.pop("name", None))
     times = {key: _nanoseconds(key, known.pop(key)) for key in _TIMES & known.keys()}
-    ids = {key: text for key in _IDS & known.keys() if (text := str(known.pop(key)))}
+    ids = {key: text for key in _IDS & known.keys() if (text := text_of(key, known.pop(key)))}
     trace = {key: known.pop(key) for key in _OF_TRACE & known.keys() if of_trace or key != "tags"}
     _fold(known)
     if of_trace:
@@ -68,7 +68,16 @@ def given(fields: Mapping[str, Any], *, of_trace: bool = False) -> Given:
         NOTES.note(f"field {key}", f"there is no field {key[:40]!r}: it is left out")
         del known[key]
     start_ns = times.get("start_time") or times.get("timestamp")
-    return Given(None if name is None else str(name), known, trace, ids, start_ns, times.get("end_time"))
+    return Given(name, known, trace, ids, start_ns, times.get("end_time"))
+
+
+def text_of(key: str, value: Any) -> str | None:
+    """A name or an id as a text, whatever it was given as (a UUID, a number); None where it has none."""
+    try:
+        return None if value is None else str(value)
+    except Exception:  # noqa: BLE001 - somebody's object
+        NOTES.note(f"value {key}", f"{key} is left out: expected a text")
+        return None
 
 
 def _fold(known: dict[str, Any]) -> None:
@@ -106,6 +115,6 @@ def _nanoseconds(name: str, value: Any) -> int | None:
         if isinstance(value, str):
             return _nanoseconds(name, datetime.fromisoformat(value.replace("Z", "+00:00")))
         return int(value) if value > 1e14 else int(value * 1e9)
-    except (TypeError, ValueError, OverflowError, OSError):
+    except Exception:  # noqa: BLE001 - somebody's object
         NOTES.note(f"value {name}", f"{name} is left out: expected a datetime")
         return None

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otel_langfuse import ending
@@ -33,6 +33,7 @@ class _State:
     """Of this process."""
 
     lock = threading.RLock()
+    turn = threading.RLock()
     open: dict[_Key, Node] = {}
     ended: OrderedDict[_Key, Node] = OrderedDict()
     sizes: dict[_Key, int] = {}
@@ -85,6 +86,11 @@ def find(client: Any, id: str) -> Node | None:  # noqa: A002 - its name
     """The node of an observation's id, or the root of a trace's, if this client knows it: another one's is another's."""
     key = (client, id)
     return _State.open.get(key) or _State.ended.get(key)
+
+
+def turn() -> AbstractContextManager[object]:
+    """One thread at a time: between the question whether an id is known and its answer, and while a node is told something."""
+    return _State.turn
 
 
 def is_used() -> bool:
@@ -193,7 +199,7 @@ def _arm() -> None:
 
 
 def _start_anew() -> None:
-    _State.lock = threading.RLock()
+    _State.lock, _State.turn = threading.RLock(), threading.RLock()
     _State.open, _State.ended, _State.sizes, _State.orphans = {}, OrderedDict(), {}, deque()
     _State.size = 0
     _State.is_collecting = False

@@ -42,7 +42,18 @@ _ERROR: Final = 2  # OTLP's number
 
 
 class Node:
-    """One trace or observation. Its methods never raise."""
+    """One trace or observation. Its methods never raise.
+
+    Args:
+        client: what records it.
+        span: of it.
+        trace_id: of its trace, where nothing is recorded; 32 hex digits.
+        id: of it, likewise; 16 hex digits.
+        up: what it is in, as far as that is known here.
+        root: of its trace, where it is in something that is not known here; None if the root is not known, either.
+        is_apart: whether it is in something that is not known here, so that it is no root itself.
+        is_owned: False: somebody else's span, which is not ours to end.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -77,6 +88,8 @@ class Node:
         id: str,  # noqa: A002 - its name
         up: Node | None,
         *,
+        root: Node | None = None,
+        is_apart: bool = False,
         is_owned: bool = True,
     ) -> None:
         context = span.get_span_context()
@@ -88,9 +101,9 @@ class Node:
         self.own_id = self.id  # what the caller calls it
         self.trace_own_id = self.trace_id
         self.up = up
-        self.root: Node | None = self if up is None else up.root
+        self.root: Node | None = up.root if up is not None else root if is_apart else self
         self.is_trace = False  # made by ``trace()``: a container, not a call
-        self.is_owned = is_owned  # False: somebody else's span, which is not ours to end
+        self.is_owned = is_owned
         self.is_open = real
         self.is_stale = False  # what was sent ends too early
         self.open_below = 0
@@ -118,6 +131,10 @@ class Node:
 
     def tell(self, said: Given) -> None:
         """Adds to the observation, and to its trace, or replaces what they say."""
+        with _known.turn():
+            self._tell(said)
+
+    def _tell(self, said: Given) -> None:
         attributes = added(OBSERVATION, said.fields, {})
         if said.is_generation and self._of(names.OBSERVATION_TYPE) in (None, "span"):
             attributes[names.OBSERVATION_TYPE] = "generation"

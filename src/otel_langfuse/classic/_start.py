@@ -33,18 +33,22 @@ def trace_node(client: Client, said: Given) -> Node:
     """The trace of this id if it is known, told what was said; else a new root span."""
     own_id = said.ids.get("id")
     trace_id = secrets.token_hex(16) if own_id is None else trace_id_of(own_id)
-    node = _known.find(client, trace_id) or _around(client, trace_id)
-    if node is None:
-        context = set_span_in_context(INVALID_SPAN, otel_context.get_current())
-        span = _begin(
-            client, said.name or _NAMELESS, "span", context, said, trace_id=trace_id, span_id=root_id_of(trace_id), bare=True
-        )
-        node = Node(client, span, trace_id, root_id_of(trace_id), None)
-        node.is_trace = True
-        if own_id not in (None, node.trace_id):
-            node.tell_trace({f"{names.TRACE_METADATA}.{EXTERNAL_ID}": own_id})
-    node.own_id = node.trace_own_id = own_id or node.trace_id
-    node.tell(said)
+    with _known.turn():
+        node = _known.find(client, trace_id) or _around(client, trace_id) or _begun_trace(client, said, trace_id)
+        node.own_id = node.trace_own_id = own_id or node.trace_id
+        node.tell(said)
+    return node
+
+
+def _begun_trace(client: Client, said: Given, trace_id: str) -> Node:
+    context = set_span_in_context(INVALID_SPAN, otel_context.get_current())
+    span_id = root_id_of(trace_id)
+    span = _begin(client, said.name or _NAMELESS, "span", context, said, trace_id=trace_id, span_id=span_id, bare=True)
+    node = Node(client, span, trace_id, span_id, None)
+    node.is_trace = True
+    own_id = said.ids.get("id")
+    if own_id not in (None, node.trace_id):
+        node.tell_trace({f"{names.TRACE_METADATA}.{EXTERNAL_ID}": own_id})
     return node
 
 
@@ -53,13 +57,20 @@ def observation_node(client: Client, said: Given, as_type: str, parent: Node | N
 
     Without a parent and without a trace it is the root of a trace of its own.
     """
-    own_id = said.ids.get("id")
-    id = None if own_id is None else observation_id_of(own_id)  # noqa: A001 - its name
-    known = None if id is None else _known.find(client, id)
-    if known is not None:
+    if "id" not in said.ids:
+        return _begun_observation(client, said, as_type, parent, None)
+    with _known.turn():
+        own_id = said.ids["id"]
+        known = _known.find(client, observation_id_of(own_id))
+        if known is None:
+            return _begun_observation(client, said, as_type, parent, own_id)
         known.tell(said)
-        _end_if_said(known, said, as_type)
-        return known
+    _end_if_said(known, said, as_type)
+    return known
+
+
+def _begun_observation(client: Client, said: Given, as_type: str, parent: Node | None, own_id: str | None) -> Node:
+    id = None if own_id is None else observation_id_of(own_id)  # noqa: A001 - its name
     kind = "generation" if as_type == "span" and said.is_generation else as_type
     if kind == "event" and said.start_ns is None:
         said = said._replace(start_ns=time_ns())  # which is its end, too
@@ -88,7 +99,9 @@ def _end_if_said(node: Node, said: Given, as_type: str) -> None:
 
 def _started(client: Client, said: Given, kind: str, parent: Node | None, id: str | None) -> Node:  # noqa: A002 - its name
     name = said.name or kind
-    own_trace = said.ids.get("trace_id")
+    own_trace, above = said.ids.get("trace_id"), said.ids.get("parent_observation_id")
+    if parent is None and own_trace is None and above is not None:
+        parent = _known.find(client, observation_id_of(above))
     if parent is None and own_trace is not None:
         return _by_ids(client, said, kind, own_trace, id or secrets.token_hex(8))
     if parent is None:
@@ -116,13 +129,11 @@ def _by_ids(client: Client, said: Given, kind: str, own_trace: str, id: str) -> 
         parent_id = root_id_of(trace_id) if above is None else observation_id_of(above)
         context = set_span_in_context(_somewhere_else(trace_id, parent_id), otel_context.get_current())
     span = _begin(client, said.name or kind, kind, context, said, trace_id=trace_id, span_id=id)
-    node = Node(client, span, trace_id, id, parent)
+    node = Node(client, span, trace_id, id, parent, root=root, is_apart=parent is None)
     node.trace_own_id = own_trace
-    if parent is None:
-        node.root = root
-        if root is None and span.is_recording():
-            # The first span of this trace here: so Langfuse 4 lists the trace, and 3 keeps the name that its root gives it.
-            set_attributes(span, {names.IS_APP_ROOT: True, **_external(trace_id, own_trace)})
+    if parent is None and root is None and span.is_recording():
+        # The first span of this trace here: so Langfuse 4 lists the trace, and 3 keeps the name that its root gives it.
+        set_attributes(span, {names.IS_APP_ROOT: True, **_external(trace_id, own_trace)})
     return node
 
 
