@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from otel_langfuse import attributes as key
 from otel_langfuse.conventions import CORRECTED_INDEX, SERVER_INDEX
 from otel_langfuse.conventions import _javascript as js
+from otel_langfuse.conventions._alike import Alike, Origin
 from otel_langfuse.conventions._batch import counted_once
 from otel_langfuse.conventions._environment import normal_environment
-from otel_langfuse.conventions._metadata import Metadata, user_metadata
-from otel_langfuse.conventions._parameters import plain_parameters
-from otel_langfuse.conventions._plan import Index, Step
+from otel_langfuse.conventions._metadata import Metadata, shown, user_metadata
+from otel_langfuse.conventions._parameters import finished_parameters
+from otel_langfuse.conventions._plan import FIELDS, NO_FIELDS, Index, claim
 from otel_langfuse.conventions._repairs import repaired
 from otel_langfuse.conventions._tools import lift_tools
 from otel_langfuse.conventions._view import ResourceView, ScopeView, View, received_attributes
@@ -45,25 +47,73 @@ def translate_all(spans: Sequence[Span], *, corrections: bool = True) -> list[Ob
     """``translate`` for the spans of one batch, in their order.
 
     Resources and scopes that they share are read once. With corrections, tokens that several of them tell of are counted
-    once.
+    once, and what spans that are alike have in common is remembered from batch to batch (``conventions._alike``).
     """
-    rules = CORRECTED_INDEX if corrections else SERVER_INDEX
-    resources: dict[int, ResourceView] = {}
-    scopes: dict[int, ScopeView] = {}
-    observations = []
+    if not corrections:
+        return _translated(spans, SERVER_INDEX, None)
+    try:
+        memory = _memories.pop()
+    except IndexError:
+        memory = Alike(CORRECTED_INDEX)
+    observations = _translated(spans, CORRECTED_INDEX, memory)
+    _memories.append(memory)
+    return counted_once(spans, observations)
+
+
+_memories: list[Alike] = []  # those that no thread has just now
+
+
+def _translated(spans: Sequence[Span], rules: Index, memory: Alike | None) -> list[Observation]:
+    """The observations, each for itself. ``memory``: of spans before these, with corrections; or None, without."""
+    origins = _Origins(rules, memory)
+    observations: list[Observation] = []
     content = _content_by(rules)
+    corrections = memory is not None
+    origin, resource, scope = None, None, None
     for span in spans:
-        resource = resources.get(id(span.resource))
-        if resource is None:
-            resource = resources[id(span.resource)] = _resource_view(span.resource, rules)
-        scope = scopes.get(id(span.scope))
-        if scope is None:
-            scope = scopes[id(span.scope)] = ScopeView(span.scope)
+        if origin is None or span.resource is not resource or span.scope is not scope:
+            origin, resource, scope = origins.of(span), span.resource, span.scope
+        if memory is not None:
+            observation = _of_alike(span, memory, origin)
+            if observation is not None:
+                observations.append(observation)
+                continue
         attributes, others = received_attributes(span.attributes, plain=corrections)
-        view = View(span, attributes, resource, scope, content)
+        view = View(span, attributes, origin.resource, origin.scope, content)
         observation = _observation(view, others, rules, corrections=corrections)
         observations.append(repaired(observation) if corrections else observation)
-    return counted_once(spans, observations) if corrections else observations
+    return observations
+
+
+class _Origin(NamedTuple):
+    """Where spans come from, and what is remembered of others that came from there."""
+
+    resource: ResourceView
+    scope: ScopeView
+    known: Origin | None
+
+
+class _Origins:
+    """The resources and scopes of a batch, each looked at once."""
+
+    def __init__(self, rules: Index, memory: Alike | None) -> None:
+        self._rules = rules
+        self._memory = memory
+        self._resources: dict[int, ResourceView] = {}
+        self._origins: dict[tuple[int, int], _Origin] = {}
+
+    def of(self, span: Span) -> _Origin:
+        """Where the span comes from."""
+        around = id(span.resource), id(span.scope)
+        origin = self._origins.get(around)
+        if origin is None:
+            resource = self._resources.get(around[0])
+            if resource is None:
+                resource = self._resources[around[0]] = _resource_view(span.resource, self._rules)
+            scope = ScopeView(span.scope)
+            known = None if self._memory is None else self._memory.origin(span.resource, span.scope, (resource, scope))
+            origin = self._origins[around] = _Origin(resource, scope, known)
+        return origin
 
 
 def _resource_view(resource: Resource, rules: Index) -> ResourceView:
@@ -79,35 +129,10 @@ def _content_by(rules: Index) -> Callable[[View], tuple[Any, Any]]:
     def content(view: View) -> tuple[Any, Any]:
         view.plan = rules.plan(view)
         fields: dict[str, Any] = {}
-        _claim(view, [entry for entry in view.plan.groups if entry[0] == "io"], fields)
+        claim(view, [entry for entry in view.plan.groups if entry[0] == "io"], fields)
         return fields.get("input"), fields.get("output")
 
     return content
-
-
-_CONTAINERS = (list, dict)  # which JavaScript calls true, empty ones too
-
-
-def _claim(view: View, groups: Iterable[tuple[str, tuple[Step, ...]]], fields: dict[str, Any]) -> dict[str, str]:
-    """The first step of each group that claims it sets its fields. Returns group -> rule id."""
-    claimed: dict[str, str] = {}
-    for group, steps in groups:
-        for rule_id, when, only, field, names, reads, claims in steps:
-            if when is not None and not (asked := when(view)) and type(asked) not in _CONTAINERS:
-                continue
-            if only is not None:
-                value = only(view)
-                if value is None:
-                    continue
-                fields[field] = value
-            else:
-                values = tuple([read(view) for read in reads])
-                if not claims(values):
-                    continue
-                fields.update(zip(names, values))  # noqa: B905 - made together, of one length
-            claimed[group] = rule_id
-            break
-    return claimed
 
 
 def _observation(view: View, others: Iterable[str], rules: Index, *, corrections: bool) -> Observation:
@@ -116,46 +141,83 @@ def _observation(view: View, others: Iterable[str], rules: Index, *, corrections
     if not corrections and _server_fails(attributes):
         raise UntranslatableError(f"span {span.span_id}: the server fails on its attributes and drops the request")
     plan = view.plan = rules.plan(view)
-    fields: dict[str, Any] = {}
-    claimed = _claim(view, plan.groups, fields)
-    get = fields.get
+    fields = NO_FIELDS.copy()
+    claimed = claim(view, plan.groups, fields)
     is_root = not span.parent_span_id or (key.AS_ROOT in attributes and js.text(attributes[key.AS_ROOT]) == "true")
     updates = plan.has_trace_metadata or _updates_trace(attributes, plan.trace_updates)
-    metadata = Metadata(view, others, corrections=corrections)
-    given = get("input")
-    trace = _trace(view, fields, claimed, metadata, is_root=is_root) if is_root or updates else _NO_TRACE
+    metadata = Metadata(attributes, plan, view.resource, view.scope, shown(view, others, corrections=corrections))
+    trace = _trace(attributes, fields, claimed, metadata, is_root=is_root) if is_root or updates else _NO_TRACE
     observation_metadata = metadata.of_observation()
     if plan.has_tools or "tools" in observation_metadata:
-        given, observation_metadata = lift_tools(given, observation_metadata)
-    is_agent_total = attributes.get("gen_ai.operation.name") in AGENT_OPERATIONS
-    is_generation = fields["type"] == "generation"
-    parameters, environment = get("model_parameters"), get("environment")
-    return Observation(  # by position, which takes a third of the time
-        span.span_id,
-        span.trace_id,
-        span.parent_span_id or None,
-        fields["type"],
-        get("name"),
-        span.start_time_unix_nano,
-        span.end_time_unix_nano,
-        "default" if environment is None else normal_environment(environment),
-        fields["level"],
-        get("status_message"),
-        get("version"),
-        given,
-        get("output"),
-        observation_metadata,
-        None if is_agent_total else get("model"),
-        _parameters(parameters, claimed.get("parameters")) if parameters else {},
-        {} if is_agent_total else get("usage_details") or {},
-        {} if is_agent_total else get("cost_details") or {},
-        get("prompt_name") if is_generation else None,
-        get("prompt_version") if is_generation else None,
-        get("completion_start_time"),
-        is_root,
-        updates,
-        trace,
-        claimed,
+        fields["input"], observation_metadata = lift_tools(fields["input"], observation_metadata)
+    return _made(span, fields, claimed, observation_metadata, trace, is_root=is_root, updates=updates)
+
+
+def _of_alike(span: Span, memory: Alike, origin: _Origin) -> Observation | None:
+    """The observation of a span that is like one before it; None if it has to be made in the long way."""
+    try:
+        found = None if origin.known is None else memory.found(span, origin.known)
+    except Exception:  # noqa: BLE001 - whatever is unusual about it, the long way knows what to do
+        return None
+    if found is None:
+        return None
+    recipe, fields, texts = found
+    attributes = span.attributes
+    plan, claimed, is_root, updates = recipe.plan, recipe.claimed.copy(), recipe.is_root, recipe.updates
+    received = recipe.received(attributes) if plan.has_metadata else attributes
+    metadata = Metadata(received, plan, origin.resource, origin.scope, {"attributes": texts} if recipe.has_shown else {})
+    observation_metadata = metadata.of_observation()
+    if "tools" in observation_metadata:
+        return None
+    trace = _trace(attributes, fields, claimed, metadata, is_root=is_root) if is_root or updates else _NO_TRACE
+    return repaired(_made(span, fields, claimed, observation_metadata, trace, is_root=is_root, updates=updates))
+
+
+def _made(
+    span: Span,
+    fields: Mapping[str, Any],
+    claimed: Mapping[str, str],
+    metadata: Mapping[str, Any],
+    trace: TraceFields,
+    *,
+    is_root: bool,
+    updates: bool,
+) -> Observation:
+    (kind, name, environment, level, status_message, version, given, produced, model, parameters, usage, cost, prompt_name,
+     prompt_version, completion_start_time, *_) = _ALL_FIELDS(fields)  # fmt: skip
+    if span.attributes.get("gen_ai.operation.name") in AGENT_OPERATIONS:
+        model = usage = cost = None
+    if kind != "generation":
+        prompt_name = prompt_version = None
+    return _new(  # by position, which takes a quarter of the time
+        Observation,
+        (
+            span.span_id,
+            span.trace_id,
+            span.parent_span_id or None,
+            kind,
+            name,
+            span.start_time_unix_nano,
+            span.end_time_unix_nano,
+            "default" if environment is None else normal_environment(environment),
+            level,
+            status_message,
+            version,
+            given,
+            produced,
+            metadata,
+            model,
+            finished_parameters(parameters, claimed.get("parameters")) if parameters else {},
+            usage or {},
+            cost or {},
+            prompt_name,
+            prompt_version,
+            completion_start_time,
+            is_root,
+            updates,
+            trace,
+            claimed,
+        ),
     )
 
 
@@ -168,6 +230,9 @@ def _updates_trace(attributes: Mapping[str, Any], names: Iterable[str]) -> bool:
 
 
 _NO_TRACE = TraceFields()
+_new = tuple.__new__
+_ALL_FIELDS = itemgetter(*FIELDS)
+_TRACE_FIELDS = itemgetter(*FIELDS[FIELDS.index("trace_name") :])
 
 
 def _server_fails(attributes: Mapping[str, Any]) -> bool:
@@ -180,31 +245,16 @@ def _server_fails(attributes: Mapping[str, Any]) -> bool:
     return parsed is not None and (not isinstance(parsed, list) or None in parsed)
 
 
-def _parameters(parameters: Any, rule: str | None) -> Mapping[str, Any]:
-    """As text and numbers, except where the Vercel rule made them, which keeps nulls (mapping.md 12)."""
-    return parameters if rule == "vercel/parameters/scope" else plain_parameters(parameters)
-
-
 def _trace(
-    view: View, fields: Mapping[str, Any], claimed: Mapping[str, str], metadata: Metadata, *, is_root: bool
+    attributes: Mapping[str, Any], fields: Mapping[str, Any], claimed: Mapping[str, str], metadata: Metadata, *, is_root: bool
 ) -> TraceFields:
     """What the span says about its trace: all of it for a root, only explicit trace attributes otherwise (mapping.md 2.4)."""
-    get = fields.get
-    attributes = view.attributes
-    if is_root:
-        side = ("trace_input", "trace_output") if "trace_io" in claimed else ("input", "output")
-        content = get(side[0]), get(side[1])
-    else:
-        content = attributes.get(key.TRACE_INPUT), attributes.get(key.TRACE_OUTPUT)
-    name = get("trace_name")
-    return TraceFields(
-        get("name") if name is None and is_root else name,
-        get("user_id"),
-        get("session_id"),
-        get("release"),
-        get("public"),
-        get("tags") or (),
-        content[0],
-        content[1],
-        metadata.of_trace(is_root=is_root),
-    )
+    name, user_id, session_id, release, public, tags, given, produced = _TRACE_FIELDS(fields)
+    if not is_root:
+        given, produced = attributes.get(key.TRACE_INPUT), attributes.get(key.TRACE_OUTPUT)
+    elif "trace_io" not in claimed:
+        given, produced = fields["input"], fields["output"]
+    if name is None and is_root:
+        name = fields["name"]
+    of_trace = metadata.of_trace(is_root=is_root)
+    return _new(TraceFields, (name, user_id, session_id, release, public, tags or (), given, produced, of_trace))

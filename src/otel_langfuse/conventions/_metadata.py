@@ -2,67 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from otel_langfuse import attributes as key
 from otel_langfuse.conventions import _javascript as js
-from otel_langfuse.conventions._plan import OLD_METADATA
-from otel_langfuse.conventions._view import View
+from otel_langfuse.conventions._plan import OLD_METADATA, Plan
+from otel_langfuse.conventions._view import ResourceView, ScopeView, View
 
 _OWN_PREFIX = "langfuse."
 _OWN_KEYS = frozenset({key.USER_ID, key.SESSION_ID})
 
 
 class Metadata:
-    """The parts of a span's metadata, read once for both that want them. ``others``: keys of what is not text."""
+    """The parts of a span's metadata, read once for both that want them.
 
-    __slots__ = ("_origin", "_own", "_shown", "_view")
+    ``attributes`` as received; ``shown`` as the function of that name gives them.
+    """
 
-    def __init__(self, view: View, others: Iterable[str], *, corrections: bool) -> None:
-        self._view = view
-        self._own = self._of_user(key.OBSERVATION_METADATA)
-        self._shown = _shown(view, others, corrections=corrections)
-        self._origin = {"resourceAttributes": view.resource.attributes, "scope": view.scope.metadata}
+    __slots__ = ("_attributes", "_origin", "_own", "_plan", "_resource", "_shown")
+
+    def __init__(
+        self, attributes: Mapping[str, Any], plan: Plan, resource: ResourceView, scope: ScopeView, shown: Mapping[str, Any]
+    ) -> None:
+        self._attributes = attributes
+        self._plan = plan
+        self._resource = resource.metadata
+        self._shown = shown
+        self._origin = {"resourceAttributes": resource.attributes, "scope": scope.metadata}
+        self._own = self._of_user(key.OBSERVATION_METADATA) if plan.has_metadata else _NONE
 
     def of_observation(self) -> dict[str, Any]:
         """mapping.md 8.2, observation."""
-        return {**self._view.resource.metadata, **self._own, **self._shown, **self._origin}
+        return {**self._resource, **self._own, **self._shown, **self._origin}
 
     def of_trace(self, *, is_root: bool) -> dict[str, Any]:
         """mapping.md 8.2, trace full (of a root) and trace update."""
-        of_trace = self._of_user(key.TRACE_METADATA)
+        of_trace = self._of_user(key.TRACE_METADATA) if self._plan.has_metadata else _NONE
         if not is_root:
-            return {**self._view.resource.metadata, **of_trace, **self._origin}
-        return {**self._view.resource.metadata, **of_trace, **self._own, **self._shown, **self._origin}
+            return {**self._resource, **of_trace, **self._origin}
+        return {**self._resource, **of_trace, **self._own, **self._shown, **self._origin}
 
     def _of_user(self, whole: str) -> Mapping[str, Any]:
-        view = self._view
-        return user_metadata(view.attributes, view.plan.metadata, whole) if view.plan.has_metadata else _NONE
+        return user_metadata(self._attributes, self._plan.metadata, whole)
 
 
 _NONE: Mapping[str, Any] = {}
 
 
-def _shown(view: View, others: Iterable[str], *, corrections: bool) -> dict[str, Any]:
-    """The span's other attributes, as text. The server leaves them out for Langfuse's own scopes (mapping.md 3).
+def shown(view: View, others: Iterable[str], *, corrections: bool) -> dict[str, Any]:
+    """The span's other attributes, as text; empty where none are shown. ``others``: keys of what is not text.
 
-    With corrections those that Langfuse does not know are kept there too: they would be lost.
+    The server leaves them out for Langfuse's own scopes (mapping.md 3). With corrections those that Langfuse does not know are
+    kept there too: they would be lost.
     """
     attributes = view.attributes
-    names: Iterable[str] = view.plan.shown
-    if view.scope.is_sdk:
-        if not corrections:
-            return {}
-        names = [name for name in names if not name.startswith(_OWN_PREFIX) and name not in _OWN_KEYS]
-        if not names:
-            return {}
-    shown = {name: attributes[name] for name in names}
+    names = shown_names(view.plan, view.scope, corrections=corrections)
+    if names is None:
+        return {}
+    texts = {name: attributes[name] for name in names}
     for name in others:
-        kind = type(shown.get(name, ""))
+        kind = type(texts.get(name, ""))
         if kind is not str:  # whole numbers are in the range where both languages write them alike (_view.received)
-            shown[name] = str(shown[name]) if kind is int else js.stringify(shown[name])
-    return {"attributes": shown}
+            texts[name] = str(texts[name]) if kind is int else js.stringify(texts[name])
+    return {"attributes": texts}
+
+
+def shown_names(plan: Plan, scope: ScopeView, *, corrections: bool) -> Sequence[str] | None:
+    """Keys of the attributes that are shown; None where even that there are none is not."""
+    if not scope.is_sdk:
+        return plan.shown
+    if not corrections:
+        return None
+    return [name for name in plan.shown if not name.startswith(_OWN_PREFIX) and name not in _OWN_KEYS] or None
 
 
 def user_metadata(attributes: Mapping[str, Any], entries: tuple[tuple[str, str, str], ...], whole: str) -> dict[str, Any]:

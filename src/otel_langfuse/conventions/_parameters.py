@@ -7,6 +7,15 @@ from typing import Any
 from otel_langfuse.conventions import _javascript as js
 
 _PLAIN = frozenset({str, int, float})
+_FINISHED = "vercel/parameters/scope"
+
+
+def finished_parameters(parameters: Any, rule: str | None) -> Any:
+    """What a rule gave, as Langfuse keeps it: as it is where the Vercel rule did, which keeps nulls (mapping.md 12).
+
+    What is finished stays as it is.
+    """
+    return parameters if rule == _FINISHED else plain_parameters(parameters)
 
 
 def plain_parameters(parameters: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Spans of one instrumentation carry the same keys again and again, so the plan fo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from otel_langfuse.attributes import OBSERVATION_METADATA, TRACE_METADATA
 from otel_langfuse.conventions._rule import Claims, Convention, Read, Rule, Source, always, present
@@ -43,6 +43,41 @@ class Step(NamedTuple):
     fields: tuple[str, ...]
     reads: tuple[Read, ...]
     claims: Claims
+
+
+_CONTAINERS = (list, dict)  # which JavaScript calls true, empty ones too
+
+FIELDS: Final = (
+    *("type", "name", "environment", "level", "status_message", "version", "input", "output", "model", "model_parameters"),
+    *("usage_details", "cost_details", "prompt_name", "prompt_version", "completion_start_time"),
+    *("trace_name", "user_id", "session_id", "release", "public", "tags", "trace_input", "trace_output"),
+)
+"""All that rules set, of observation and trace."""
+
+NO_FIELDS: Final[dict[str, Any]] = dict.fromkeys(FIELDS)
+"""To begin with. To be copied."""
+
+
+def claim(view: View, groups: Iterable[tuple[str, tuple[Step, ...]]], fields: dict[str, Any]) -> dict[str, str]:
+    """The first step of each group that claims it sets its fields. Returns group -> rule id."""
+    claimed: dict[str, str] = {}
+    for group, steps in groups:
+        for rule_id, when, only, field, names, reads, claims in steps:
+            if when is not None and not (asked := when(view)) and type(asked) not in _CONTAINERS:
+                continue
+            if only is not None:
+                value = only(view)
+                if value is None:
+                    continue
+                fields[field] = value
+            else:
+                values = tuple([read(view) for read in reads])
+                if not claims(values):
+                    continue
+                fields.update(zip(names, values))  # noqa: B905 - made together, of one length
+            claimed[group] = rule_id
+            break
+    return claimed
 
 
 class Plan(NamedTuple):
