@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -57,6 +58,12 @@ OTHERS: list[Any] = [
     *(0, 1, 17, 2**53 - 1, 2**53, -(2**60), True, False, 0.0, -0.0, 0.7, 1.0, 1e21, float("nan"), float("inf"), None),
     *((), ("a",), ("a", "b"), ("",), ("x" * 300,), (1, 2), (True,), (1.0,), ["a"], b"bytes", {"a": 1}),
 ]
+
+
+def keys_of(rule: Rule) -> list[str]:
+    sources = [source for source in (*rule.sets.values(), rule.when) if source is not None]
+    prefixed = {prefix + rest for source in sources for some in source.prefixes for prefix in some for rest in ("a", ".0.b")}
+    return sorted({key for source in sources for key in source.keys} | prefixed)
 
 
 def span(number: int, attributes: dict[str, Any], **changes: Any) -> Span:
@@ -154,7 +161,7 @@ def streams(draw: Callable[..., Any]) -> list[Span]:
 
 
 @given(streams(), st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 def test_spans_of_any_kind_in_any_order_give_the_same_observations(spans: list[Span], at_once: bool) -> None:
     memory = Alike(CORRECTED_INDEX)
     for _ in range(3):
@@ -162,16 +169,27 @@ def test_spans_of_any_kind_in_any_order_give_the_same_observations(spans: list[S
             assert_same(memory, batch)
 
 
+@pytest.mark.parametrize("name", [*RULES, None])
+def test_any_value_after_any_other_under_a_key_that_a_rule_reads_gives_the_same_observations(name: str | None) -> None:
+    rule = None if name is None else RULES[name]
+    scope = Scope("scope" if rule is None else (rule.scope or "scope").replace("*", ".x"))
+    base = dict.fromkeys(["other", "user.id", "langfuse.observation.metadata.k"] if rule is None else keys_of(rule)[:8], "text")
+    values = [*TEXTS, *OTHERS]
+    chance = random.Random(name)
+    for key in base:
+        memory = Alike(CORRECTED_INDEX)
+        spans = [span(1, {**base, key: value}, scope=scope) for value in values]
+        expected = [repr(alone(one)) for one in spans]
+        order = [place for place in range(len(spans)) for _ in range(3)]
+        for place in (*order, *chance.choices(range(len(spans)), k=len(spans))):
+            (made,) = room._translated([spans[place]], CORRECTED_INDEX, memory)
+            assert repr(made) == expected[place], (key, values[place])
+
+
 # -- every rule ----------------------------------------------------------------------------------------------------------------
 
 
 STEPS = {step.id: step for step in CORRECTED_INDEX._steps.values()}
-
-
-def keys_of(rule: Rule) -> list[str]:
-    sources = [source for source in (*rule.sets.values(), rule.when) if source is not None]
-    prefixed = {prefix + rest for source in sources for some in source.prefixes for prefix in some for rest in ("a", ".0.b")}
-    return sorted({key for source in sources for key in source.keys} | prefixed)
 
 
 def view_of(step: Step, attributes: dict[str, Any], scope: str, index: Index = CORRECTED_INDEX) -> Subject:
