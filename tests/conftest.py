@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -30,6 +32,9 @@ for _name in [name for name in os.environ if name.startswith(("LANGFUSE_", "OTEL
     del os.environ[_name]
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
+pytest.register_assert_rewrite("openai_calls")  # a plugin, which its users also import from
+
+gc.disable()  # until all is collected: what is loaded stays, and there is much of it
 _remarks: list[str] = []
 
 SLOWEST = (
@@ -66,6 +71,7 @@ def pytest_collection_finish() -> None:
     """What all test files have loaded stays: tests that collect garbage, some of them hundreds of times, need not look at it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
@@ -73,12 +79,18 @@ def pytest_unconfigure() -> None:
     logging.getLogger("otel_langfuse").addHandler(logging.NullHandler())
 
 
+@cache
+def _resource() -> Resource:
+    """What a provider would make for itself, which takes longer than most tests."""
+    return Resource.create()
+
+
 class Recorder:
     """What ``observe`` and its relatives have recorded: the finished spans of a TracerProvider of its own, in memory."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     @property

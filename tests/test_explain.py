@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def fields(one: Span) -> dict[str, Field]:
     return {field.name: field for field in found.fields}
 
 
+@cache
 def of_case(name: str) -> list[Explained]:
     return explained(from_otlp(ALL[name]["request"]))
 
@@ -120,11 +122,11 @@ CORRECTIONS = sorted({rule.id for rule in by_id().values() if rule.reason} | {re
 
 @pytest.mark.parametrize("correction", [*CORRECTIONS, "corrections/repair/trace_name"])
 def test_every_correction_is_told_with_its_reason_and_the_server_s_own_reading(correction: str) -> None:
-    citing = [from_otlp(case["request"]) for case in ALL.values() if correction in case["rules"]]
+    citing = [of_case(name) for name, case in ALL.items() if correction in case["rules"]]
     told = [
         field
-        for spans in [*citing, [span({"langfuse.observation.type": "GENERATION"})]]
-        for one in explained(spans)
+        for of_spans in [*citing, explained([span({"langfuse.observation.type": "GENERATION"})])]
+        for one in of_spans
         for field in one.fields
         if correction in (field.rule, *field.corrections) and field.differs
     ]
@@ -135,7 +137,7 @@ def test_every_correction_is_told_with_its_reason_and_the_server_s_own_reading(c
 def test_what_differs_is_exactly_what_the_two_translations_differ_in() -> None:
     for name, case in ALL.items():
         spans = from_otlp(case["request"])
-        for one, ours in zip(explained(spans), translate_all(spans), strict=True):
+        for one, ours in zip(of_case(name), translate_all(spans), strict=True):
             try:
                 server = translate(one.span, corrections=False)
             except UntranslatableError:
@@ -149,8 +151,8 @@ def test_what_differs_is_exactly_what_the_two_translations_differ_in() -> None:
 
 
 def test_an_attribute_is_named_only_if_the_span_carries_it() -> None:
-    for name, case in ALL.items():
-        for one in explained(from_otlp(case["request"])):
+    for name in ALL:
+        for one in of_case(name):
             carried = {"span name", "span status", *one.span.attributes}
             carried |= {f"resource attribute {key}" for key in one.span.resource.attributes}
             carried |= {f"span event {event.name}" for event in one.span.events}

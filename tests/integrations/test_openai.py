@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ import pytest
 
 openai = pytest.importorskip("openai")
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "conformance" / "capture"))
-
-from model_server import ANSWER, ModelServer, model_server  # noqa: E402
 from opentelemetry import trace  # noqa: E402
 from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
@@ -27,6 +23,7 @@ from pydantic import BaseModel  # noqa: E402
 
 import otel_langfuse.openai as ours  # noqa: E402
 from langfuse_server import PUBLIC, SECRET, LangfuseServer  # noqa: E402
+from openai_calls import ANSWER, HI, TOOL, ModelServer, async_client_of, client_of  # noqa: E402
 from otel_langfuse import Langfuse, get_client, observe, propagate_attributes, start_as_current_observation  # noqa: E402
 from otel_langfuse.classic import observation_id_of, trace_id_of  # noqa: E402
 from otel_langfuse.integrations.openai import _MARK, _targets  # noqa: E402
@@ -34,33 +31,7 @@ from otel_langfuse.testing import Captured, capture  # noqa: E402
 from otel_langfuse.tracing import register  # noqa: E402
 from scripted_model import scripted  # noqa: E402
 
-HI = [{"role": "user", "content": "hi"}]
-TOOL = {
-    "type": "function",
-    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
-}
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[ModelServer]:
-    with model_server() as running:
-        yield running
-
-
-@pytest.fixture
-def client(models: ModelServer) -> Any:
-    return ours.openai.OpenAI(base_url=f"{models.url}/v1", api_key="sk-none", max_retries=0)
-
-
-@pytest.fixture
-def async_client(models: ModelServer) -> Any:
-    return ours.AsyncOpenAI(base_url=f"{models.url}/v1", api_key="sk-none", max_retries=0)
-
-
-@pytest.fixture
-def seen() -> Iterator[Captured]:
-    with capture(fixed=False) as observations:
-        yield observations
+pytest_plugins = ["openai_calls"]
 
 
 def test_the_import_is_all_that_changes() -> None:
@@ -120,7 +91,7 @@ def test_newer_versions_say_session_user_and_tags_in_the_metadata(client: Any, s
 @pytest.mark.parametrize(("store", "told"), [(None, None), (False, None), (True, {"mine": "1"})])
 def test_openai_is_told_the_metadata_only_where_it_is_to_store_the_call(store: bool | None, told: Any, seen: Captured) -> None:
     with scripted({"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": []}) as server:
-        client = openai.OpenAI(base_url=server.url, api_key="sk-none")
+        client = client_of(server.url)
         more = {} if store is None else {"store": store}
         client.chat.completions.create(
             model="m", messages=HI, name="n", metadata={"mine": "1", "langfuse_user_id": "u"}, user_id="u", **more
@@ -147,7 +118,7 @@ def test_several_choices_and_what_a_server_charges(seen: Captured) -> None:
     with scripted(
         {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
     ) as server:
-        openai.OpenAI(base_url=server.url, api_key="sk-none").chat.completions.create(model="m", messages=HI, n=2)
+        client_of(server.url).chat.completions.create(model="m", messages=HI, n=2)
     one = seen.one("OpenAI-generation")
     assert json.loads(one.output) == [{"content": str(i), "role": "assistant"} for i in range(2)]
     assert one.cost_details == {"total": 0.25}
@@ -161,7 +132,7 @@ def test_sound_goes_in_and_comes_out_as_media(tmp_path: Path) -> None:
     answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "message": message}]}
     content = [{"type": "input_audio", "input_audio": {"data": sound, "format": "wav"}}]
     with capture(media=tmp_path.as_uri()) as seen, scripted(answer) as server:
-        client = openai.OpenAI(base_url=server.url, api_key="sk-none")
+        client = client_of(server.url)
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": content}])
     one = seen.one("OpenAI-generation")
     assert "<media: audio/wav, 24 bytes" in one.input
@@ -216,7 +187,7 @@ def test_the_responses_api(client: Any, seen: Captured) -> None:
 )
 def test_an_answer_that_failed_says_so(seen: Captured, more: dict[str, Any], level: str, message: str | None) -> None:
     with scripted({"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "output": [], **more}) as server:
-        openai.OpenAI(base_url=server.url, api_key="sk-none").responses.create(model="m", input="hi")
+        client_of(server.url).responses.create(model="m", input="hi")
     one = seen.one("OpenAI-generation")
     assert (one.level, one.status_message, one.metadata["response_id"]) == (level, message, "resp_1")
 
@@ -234,7 +205,7 @@ def test_embeddings_are_counted_not_copied(client: Any, seen: Captured) -> None:
 def test_the_old_completions(seen: Captured) -> None:
     answer = {"id": "1", "object": "text_completion", "created": 1, "model": "m", "choices": [{"text": "there", "index": 0}]}
     with scripted(answer) as server:
-        openai.OpenAI(base_url=server.url, api_key="sk-none").completions.create(model="m", prompt="hi", best_of=2)
+        client_of(server.url).completions.create(model="m", prompt="hi", best_of=2)
     one = seen.one("OpenAI-generation")
     assert (one.input, one.output, one.model_parameters) == ("hi", "there", {"best_of": 2})
 
@@ -277,7 +248,7 @@ def test_a_call_that_is_cancelled_is_recorded_as_what_it_is(seen: Captured) -> N
     async def program() -> None:
         with scripted([{"object": "never"}]) as server:
             server.go_on.clear()
-            client = openai.AsyncOpenAI(base_url=server.url, api_key="sk-none", max_retries=0)
+            client = async_client_of(server.url, max_retries=0)
             task = asyncio.ensure_future(client.chat.completions.create(model="m", messages=HI, timeout=20))
             while not server.asked:
                 await asyncio.sleep(0.01)
@@ -411,7 +382,7 @@ def test_where_nothing_is_recorded_it_is_the_librarys_own_call(client: Any) -> N
 
 def test_a_foreign_shape_costs_the_record_not_the_call(seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
     with scripted({"choices": 7, "usage": "much"}) as server, warnings.catch_warnings():
-        answer = openai.OpenAI(base_url=server.url, api_key="sk-none").chat.completions.create(model="m", messages=HI)
+        answer = client_of(server.url).chat.completions.create(model="m", messages=HI)
     assert answer.choices == 7
     assert seen.one("OpenAI-generation").input
     assert "an answer of openai is not recorded: TypeError" in caplog.text

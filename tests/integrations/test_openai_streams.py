@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,43 +17,13 @@ import pytest
 
 openai = pytest.importorskip("openai")
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "conformance" / "capture"))
-
-from model_server import ANSWER, ModelServer, model_server  # noqa: E402
-
-import otel_langfuse.openai as ours  # noqa: E402
+from openai_calls import ANSWER, HI, TOOL, async_client_of, client_of  # noqa: E402
 from otel_langfuse.integrations.openai import _pieces  # noqa: E402
 from otel_langfuse.store import Store  # noqa: E402
-from otel_langfuse.testing import Captured, capture  # noqa: E402
+from otel_langfuse.testing import Captured  # noqa: E402
 from scripted_model import scripted  # noqa: E402
 
-HI = [{"role": "user", "content": "hi"}]
-TOOL = {
-    "type": "function",
-    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
-}
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[ModelServer]:
-    with model_server() as running:
-        yield running
-
-
-@pytest.fixture
-def client(models: ModelServer) -> Any:
-    return ours.OpenAI(base_url=f"{models.url}/v1", api_key="sk-none", max_retries=0)
-
-
-@pytest.fixture
-def async_client(models: ModelServer) -> Any:
-    return ours.AsyncOpenAI(base_url=f"{models.url}/v1", api_key="sk-none", max_retries=0)
-
-
-@pytest.fixture
-def seen() -> Iterator[Captured]:
-    with capture(fixed=False) as observations:
-        yield observations
+pytest_plugins = ["openai_calls"]
 
 
 def chunk(delta: dict[str, Any], index: int = 0, **more: Any) -> dict[str, Any]:
@@ -113,7 +82,7 @@ def test_several_choices_and_what_only_some_servers_stream(seen: Captured) -> No
         },
     ]
     with scripted(parts) as server:
-        list(openai.OpenAI(base_url=server.url, api_key="sk-none").chat.completions.create(model="m", messages=HI, stream=True))
+        list(client_of(server.url).chat.completions.create(model="m", messages=HI, stream=True))
     one = seen.one("OpenAI-generation")
     assert json.loads(one.output) == [{"role": "assistant", "content": "ac", "reasoning_content": "I think"}, {"content": "b"}]
     assert (one.usage_details, one.cost_details) == ({"input": 1, "output": 2}, {"total": 0.5})
@@ -125,14 +94,14 @@ def test_the_old_completions_stream(seen: Captured) -> None:
         for text in "abc"
     ]
     with scripted(parts) as server:
-        list(openai.OpenAI(base_url=server.url, api_key="sk-none").completions.create(model="m", prompt="hi", stream=True))
+        list(client_of(server.url).completions.create(model="m", prompt="hi", stream=True))
     assert seen.one("OpenAI-generation").output == "abc"
 
 
 def test_the_first_token_is_the_first_text(seen: Captured) -> None:
     with scripted([chunk({"role": "assistant", "content": ""}), chunk({"content": "late"})]) as server:
         server.go_on.clear()
-        client = openai.OpenAI(base_url=server.url, api_key="sk-none")
+        client = client_of(server.url)
         stream = client.chat.completions.create(model="m", messages=HI, stream=True)
         next(stream)
         empty_at = datetime.now(timezone.utc)
@@ -142,7 +111,7 @@ def test_the_first_token_is_the_first_text(seen: Captured) -> None:
     assert json.loads(one.output) == {"role": "assistant", "content": "late"}
     assert datetime.fromisoformat(one.completion_start_time) >= empty_at
     with scripted([chunk({"role": "assistant", "content": ""})]) as server:
-        client = openai.OpenAI(base_url=server.url, api_key="sk-none")
+        client = client_of(server.url)
         list(client.chat.completions.create(model="m", messages=HI, stream=True, name="empty"))
     assert seen.one("empty").completion_start_time is None
 
@@ -222,7 +191,7 @@ def test_a_stream_is_read_by_several_loops_and_by_hand(client: Any, seen: Captur
 
 def test_a_stream_that_is_left_ends_with_its_last_piece(seen: Captured) -> None:
     with scripted([chunk({"content": text}) for text in "abc"]) as server:
-        client = openai.OpenAI(base_url=server.url, api_key="sk-none")
+        client = client_of(server.url)
         for _ in client.chat.completions.create(model="m", messages=HI, stream=True, name="left"):
             break
         left_ns = time.time_ns()
@@ -236,18 +205,14 @@ def test_a_stream_that_is_left_ends_with_its_last_piece(seen: Captured) -> None:
 
 def test_an_error_inside_of_a_stream_is_the_librarys_own_and_recorded(seen: Captured) -> None:
     with scripted([chunk({"content": "a"}), {"error": {"message": "It broke."}}]) as server:
-        stream = openai.OpenAI(base_url=server.url, api_key="sk-none").chat.completions.create(
-            model="m", messages=HI, stream=True
-        )
+        stream = client_of(server.url).chat.completions.create(model="m", messages=HI, stream=True)
         with pytest.raises(openai.APIError, match="It broke"):
             list(stream)
     one = seen.one("OpenAI-generation")
     assert (one.level, one.output) == ("ERROR", '{"content":"a"}')
     assert one.status_message == "APIError: It broke."
     with scripted([chunk({"content": "a"}), None]) as server:
-        stream = openai.OpenAI(base_url=server.url, api_key="sk-none").chat.completions.create(
-            model="m", messages=HI, stream=True, name="broken off"
-        )
+        stream = client_of(server.url).chat.completions.create(model="m", messages=HI, stream=True, name="broken off")
         with pytest.raises(Exception) as raised:  # noqa: PT011 - which one, differs between versions
             list(stream)
     assert seen.one("broken off").status_message.startswith(type(raised.value).__name__)
@@ -258,7 +223,7 @@ def test_a_task_that_is_cancelled_while_it_waits_for_a_piece(seen: Captured) -> 
     async def program() -> None:
         with scripted([chunk({"content": "a"}), chunk({"content": "b"})]) as server:
             server.go_on.clear()
-            client = openai.AsyncOpenAI(base_url=server.url, api_key="sk-none", max_retries=0)
+            client = async_client_of(server.url, max_retries=0)
             stream = await client.chat.completions.create(model="m", messages=HI, stream=True)
             await stream.__anext__()
             with pytest.raises(asyncio.TimeoutError):
@@ -272,18 +237,14 @@ def test_a_task_that_is_cancelled_while_it_waits_for_a_piece(seen: Captured) -> 
 def test_what_is_kept_of_a_stream_is_bounded(seen: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_pieces, "MAX_CHARACTERS", 10)
     with scripted([chunk({"content": "four"}) for _ in range(5)]) as server:
-        stream = openai.OpenAI(base_url=server.url, api_key="sk-none").chat.completions.create(
-            model="m", messages=HI, stream=True
-        )
+        stream = client_of(server.url).chat.completions.create(model="m", messages=HI, stream=True)
         assert text_of(stream) == "four" * 5
     assert seen.one("OpenAI-generation").output == '{"content":"fourfourfo","<cut>":"10 more characters"}'
 
 
 def test_a_stream_in_another_shape_costs_the_record_not_the_call(seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
     with scripted([{"choices": 7}, chunk({"content": ["no", "text"]}), chunk({"content": "a"})]) as server:
-        stream = openai.OpenAI(base_url=server.url, api_key="sk-none").chat.completions.create(
-            model="m", messages=HI, stream=True
-        )
+        stream = client_of(server.url).chat.completions.create(model="m", messages=HI, stream=True)
         assert len(list(stream)) == 3
     assert len(seen) == 1
     assert "a piece of a streamed answer is not recorded: TypeError" in caplog.text

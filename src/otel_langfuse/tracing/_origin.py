@@ -206,6 +206,7 @@ def _origin_of(provider: Any) -> Origin | None:
         return None
 
 
+@lru_cache(maxsize=1)
 def _version() -> str:
     try:
         return version("otel-langfuse")
