@@ -7,9 +7,19 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from otel_langfuse import ConfigError, LangfuseOTLPExporter, LangfuseSpanProcessor, SqliteExporter
+from otel_langfuse import (
+    ConfigError,
+    LangfuseOTLPExporter,
+    LangfuseSpanProcessor,
+    SqliteExporter,
+    is_default_export_span,
+    is_genai_span,
+    is_known_llm_instrumentor,
+    is_langfuse_span,
+)
 from otel_langfuse.exporters.entry_points import LangfuseTracesExporter
 from otel_langfuse.pipeline import _llm
 from otel_langfuse.pipeline._llm import MAX_KEYS
@@ -230,3 +240,41 @@ def test_a_span_without_a_scope_is_asked_what_it_carries_also_after_spans_of_a_s
     processor.force_flush()
     assert {span.name for span in exporter.get_finished_spans()} == {"first", "second", "a model"}
     assert processor.stats().dropped == {"filtered": 1}
+
+
+# -- the official SDK's questions ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scope", "attributes", "answers"),
+    [
+        ("langfuse-sdk", {}, (True, True, False, True)),
+        ("otel-langfuse", {}, (True, True, False, True)),
+        ("openinference.instrumentation.langchain", {}, (True, False, False, True)),
+        ("openinferences", {}, (False, False, False, False)),
+        ("app", {"gen_ai.request.model": "m"}, (True, False, True, False)),
+        ("app", {"gen_ai": 1, "http.method": "GET"}, (False, False, False, False)),
+        (None, {"gen_ai.system": "openai"}, (True, False, True, False)),
+        (None, None, (False, False, False, False)),
+    ],
+)
+def test_the_official_sdks_questions_about_a_span(scope: str | None, attributes: Any, answers: tuple[bool, ...]) -> None:
+    made = None if scope is None else InstrumentationScope(scope)
+    span = ReadableSpan(
+        "s", SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1)), attributes=attributes, instrumentation_scope=made
+    )
+    questions = (is_default_export_span, is_langfuse_span, is_genai_span, is_known_llm_instrumentor)
+    assert tuple(question(span) for question in questions) == answers
+    assert Words(["llm"])(scope or "", attributes or {}) is answers[0], "the same as the default filter"
+
+
+def test_they_make_up_a_filter_and_no_object_makes_them_raise() -> None:
+    memory = InMemorySpanExporter()
+    processor = LangfuseSpanProcessor(memory, should_export_span=lambda span: is_default_export_span(span) or span.name == "kept")
+    provider = provider_with(processor)
+    for scope, name in (("app", "kept"), ("app", "other"), ("langsmith", "chain")):
+        provider.get_tracer(scope).start_span(name).end()
+    processor.force_flush()
+    assert [span.name for span in memory.get_finished_spans()] == ["kept", "chain"]
+    processor.shutdown()
+    assert not any(question(object()) for question in (is_default_export_span, is_langfuse_span, is_genai_span))

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .processor import LangfuseSpanProcessor
     from .propagation import project, propagate_attributes
     from .sampler import LangfuseSampler
+    from .span_filter import is_default_export_span, is_genai_span, is_known_llm_instrumentor, is_langfuse_span
     from .tracing import (
         Observation,
         ObservationFields,
@@ -112,6 +113,10 @@ __all__ = [
     "get_current_observation_id",
     "get_current_trace_id",
     "get_trace_url",
+    "is_default_export_span",
+    "is_genai_span",
+    "is_known_llm_instrumentor",
+    "is_langfuse_span",
     "keep_cost_over",
     "keep_errors",
     "keep_if",
@@ -175,6 +180,10 @@ _HOMES = {
     "get_current_observation_id": ".tracing",
     "get_current_trace_id": ".tracing",
     "get_trace_url": ".tracing",
+    "is_default_export_span": ".span_filter",
+    "is_genai_span": ".span_filter",
+    "is_known_llm_instrumentor": ".span_filter",
+    "is_langfuse_span": ".span_filter",
     "keep_cost_over": ".pipeline.tail",
     "keep_errors": ".pipeline.tail",
     "keep_if": ".pipeline.tail",
