@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -577,3 +578,58 @@ def test_a_score_is_for_what_was_made_under_the_same_id_whatever_its_type(own: A
         langfuse.shutdown()
         (trace_id, span_id), score = made.span_context, server.score("q")
         assert (score["traceId"], score["observationId"]) == (trace_id, span_id)
+
+
+def test_a_score_of_an_observation_that_was_made_here_needs_no_trace() -> None:
+    with LangfuseServer() as server:
+        langfuse = Langfuse(PUBLIC, SECRET, server.url, tracer_provider=TracerProvider(shutdown_on_exit=False))
+        span = langfuse.trace(id="t").span(id="s")
+        langfuse.score(name="q", value=1, observation_id=span.id)
+        assert langfuse.flush()
+        langfuse.shutdown()
+        assert (server.score("q")["traceId"], server.score("q")["observationId"]) == span.span_context
+
+
+def test_a_score_that_has_nowhere_to_go_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = InMemorySpanExporter()
+    langfuse = Langfuse(exporter=exporter, tracer_provider=TracerProvider(shutdown_on_exit=False))
+    span = langfuse.trace(name="t").span(name="s")
+    span.score(name="in time", value=1)
+    assert langfuse.client.scores.stats()[:5] == (0, 0, 0, {}, 0)
+    span.end()
+    span.score(name="late", value=1)
+    assert langfuse.client.scores.stats()[:5] == (1, 0, 0, {"send_failed": 1}, 0)
+    assert sum("a score goes nowhere" in record.getMessage() for record in caplog.records) == 1
+    langfuse.shutdown()
+
+
+def test_empty_texts_are_what_nobody_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LangfuseServer() as server:
+        monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", PUBLIC)
+        monkeypatch.setenv("LANGFUSE_SECRET_KEY", SECRET)
+        monkeypatch.setenv("LANGFUSE_HOST", server.url)
+        langfuse = Langfuse("", "", "", release="", environment="", tracer_provider=TracerProvider(shutdown_on_exit=False))
+        assert langfuse.auth_check()
+        langfuse.shutdown()
+
+
+@pytest.mark.parametrize("answer", [b"<html>log in</html>", b"[]", b"null", b""])
+def test_auth_check_says_that_something_else_answers(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        langfuse = Langfuse(PUBLIC, SECRET, url, tracer_provider=TracerProvider(shutdown_on_exit=False))
+        assert not langfuse.auth_check()
+        langfuse.shutdown()
+        server.shutdown()
+    assert "no Langfuse server: check base_url" in caplog.text

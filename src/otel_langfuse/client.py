@@ -91,7 +91,13 @@ class Client:
         from .scores import Scores  # noqa: PLC0415 - who gives no scores need not load what encodes them
 
         try:
-            return Scores(config, mask=self.sender.masking, keeps=self._verdict, debug=config.debug)
+            return Scores(
+                config,
+                mask=self.sender.masking,
+                keeps=self._verdict,
+                debug=config.debug,
+                goes_elsewhere=self._call is not None and self._call.exporter is not None,
+            )
         except ConfigError as error:  # the spool's directory is gone by now, or the spans do not need it
             _NOTES.note("scores", f"scores that cannot be sent are not kept: {error}")
             return self._new_scores(replace(config, spool_path=None))

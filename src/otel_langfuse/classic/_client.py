@@ -45,6 +45,10 @@ _OTHER_NAMES: Final = {"media_upload_thread_count": "media_threads"}
 """Arguments of Langfuse's SDKs that are called otherwise here."""
 
 
+_MAY_BE_EMPTY: Final = frozenset({"public_key", "secret_key", "base_url", "environment", "release"})
+"""Of which an empty text means that nothing is given, as with Langfuse's SDKs: ``os.getenv("LANGFUSE_HOST", "")``."""
+
+
 class Langfuse(Modern, Platform):
     """Traces, observations and scores by hand, as with Langfuse's own SDKs from 2 on. Safe to use on any thread.
 
@@ -57,7 +61,7 @@ class Langfuse(Modern, Platform):
     store; another destination gets a further span, ``<name> (update)``, whose metadata names the observation.
 
     Args:
-        public_key: of the project; else ``LANGFUSE_PUBLIC_KEY``.
+        public_key: of the project; else, or if it is empty (as with the other texts), ``LANGFUSE_PUBLIC_KEY``.
         secret_key: else ``LANGFUSE_SECRET_KEY``.
         host: the server; else ``LANGFUSE_BASE_URL`` or ``LANGFUSE_HOST``. ``base_url`` is another name for it.
         debug: shows this package's log lines from DEBUG on, and makes an invalid score raise ``ScoreError``.
@@ -95,6 +99,7 @@ class Langfuse(Modern, Platform):
         }
         chosen |= {"public_key": public_key, "secret_key": secret_key, "base_url": base_url or host, "debug": debug}
         chosen["enabled"] = tracing_enabled if enabled is None else enabled
+        chosen = {name: None if name in _MAY_BE_EMPTY and value == "" else value for name, value in chosen.items()}
         self._set(clients.configure(exporter or span_exporter, tracer_provider=tracer_provider, **chosen))
         if self._client.config.debug:
             logging.basicConfig()
@@ -159,7 +164,8 @@ class Langfuse(Modern, Platform):
     def score(self, *, name: str, value: float | str, **fields: Unpack[ScoreFields]) -> str | None:
         """Gives a score to a trace, an observation, a session or a dataset run; see ``ScoreFields``.
 
-        ``trace_id`` and ``observation_id`` may be the caller's own, as given to ``trace`` and ``span``. Beside a ``trace_id``, a
+        ``trace_id`` and ``observation_id`` may be the caller's own, as given to ``trace`` and ``span``; of an observation that
+        was made here the trace is known. Beside a ``trace_id``, a
         ``session_id`` is left out, with a note: Langfuse takes one of them, and the trace says its session.
 
         Returns:
@@ -177,6 +183,8 @@ class Langfuse(Modern, Platform):
             if text := text_of(key, target.get(key)):
                 target[key] = known = id_of(text)
         node = None if known is None else _known.find(self._client, known)
+        if node is not None and not text_of("trace_id", target.get("trace_id")):
+            target["trace_id"] = node.trace_id
         return self._client.score(name, value, **target, span=None if node is None else node.span)
 
     create_score = score
@@ -203,7 +211,8 @@ class Langfuse(Modern, Platform):
             answer = self._calls().call("GET", "/projects")
             if isinstance(answer, dict) and answer.get("data"):
                 return True
-            why = "the keys are of no project"
+            is_langfuse = isinstance(answer, dict) and "data" in answer
+            why = "the keys are of no project" if is_langfuse else "what answers is no Langfuse server: check base_url (host)"
         except ApiError as error:
             why = str(error)
         _LOGGER.warning("otel-langfuse: auth_check: %s", why)

@@ -39,6 +39,10 @@ FLUSH_AT: Final = 100
 FLUSH_INTERVAL_S: Final = 1.0
 """Scores wait for their batch no longer than in Langfuse's own SDK (api.md 5.6)."""
 
+_NOWHERE: Final = (
+    "without LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY a score goes nowhere but onto its observation, as long as that runs"
+)
+
 SCORE_BYTES: Final = 512
 """What a score counts for in the queue, beside its texts."""
 
@@ -54,6 +58,8 @@ class Scores:
         keeps: whether the trace of this id is sent, by ``sample_rate`` and ``tail``: a score of one that is not is dropped, as
             ``sampled_out``; answers None as long as that is not decided, for which the score waits. None: all are.
         debug: an invalid score raises ``ScoreError``; otherwise it is logged, and counted as ``invalid``.
+        goes_elsewhere: spans go to something that is no Langfuse. Then a score that has no server, and no running span to be on,
+            is counted as ``send_failed``.
 
     What cannot be sent is tried again as long as the queue holds it; with a spool it is kept there, as spans are, in the same
     file. Without keys for Langfuse nothing is sent or counted.
@@ -66,9 +72,11 @@ class Scores:
         mask: Mask | Masking | None = None,
         keeps: Callable[[str], bool | None] | None = None,
         debug: bool = False,
+        goes_elsewhere: bool = False,
     ) -> None:
         self._environment = config.environment
         self._keeps = keeps
+        self._goes_elsewhere = goes_elsewhere and config.enabled
         self._debug = debug
         self._ledger = Ledger(name=config.base_url, noun="score")
         self._sender = sender = sender_for(config, masking_for(config, mask), self._ledger)
@@ -106,9 +114,11 @@ class Scores:
             self._ledger.start()
             self._ledger.drop(DropReason.SAMPLED_OUT)
             return False
-        if span is not None and span.is_recording():
-            self._tell(score, span)
+        is_told = span is not None and span.is_recording() and self._tell(score, span)
         if self._batch is None:
+            if self._goes_elsewhere and not is_told:
+                self._ledger.start()
+                self._ledger.drop(DropReason.SEND_FAILED, 1, _NOWHERE)
             return False
         if score.environment is None:
             score = score._replace(environment=propagated_attributes().get(names.ENVIRONMENT, self._environment))
@@ -123,11 +133,13 @@ class Scores:
         """Whether any score waits until its trace is judged: then the spans are to be flushed first."""
         return self._undecided is not None and self._undecided.count > 0
 
-    def _tell(self, score: Score, span: Span) -> None:
+    def _tell(self, score: Score, span: Span) -> bool:
         try:
             span.add_event(EVENT, evaluation_event(score))
         except Exception as error:  # noqa: BLE001 - of a foreign span
             self._ledger.note("event", f"a score is not on its span: {type(error).__name__}")
+            return False
+        return True
 
     def _refuse(self, error: ScoreError) -> None:
         if self._debug:
