@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, format_span_id
 
 from . import attributes as names
 from .batch import Batch, Sending
-from .ended import Ended, copied, ended
+from .ended import Ended, attributes_of, copied, span_of
 from .errors import Drop, DropReason
 from .model import Span
 from .neighbours import Member
 from .pipeline import filter as span_filter
 from .pipeline import sample
-from .pipeline.lineage import Kin, Lineage
+from .pipeline.lineage import Kin, Lineage, Link
 from .pipeline.tail import Tail, Trace, WaitingTraces, Whole, verdict
 from .propagation import projects, stamped
 from .span_context import SAMPLED, SPAN_ID, TRACE_FLAGS, TRACE_STATE
-from .spans import IS_REMOTE, from_sdk, with_attributes
+from .spans import IS_REMOTE, Reader, from_sdk, unreadable, with_attributes
 from .stats import Ledger
 
 _ATTRIBUTES: Final = Span._fields.index("attributes")
@@ -222,72 +222,70 @@ class Choice:
 
     # -- the worker's thread ---------------------------------------------------------------------------------------------------
 
-    def chosen(self, sending: Sending[Any]) -> list[tuple[Any, Span]]:
-        """Steps 5 and 6 of the house: reads a batch, and reports what cannot be read and what tail sampling drops.
-
-        Returns:
-            For each span that stays, ours, and before it the SDK's, or None where ours says something else.
-        """
-        pairs = self._read(sending)
+    def chosen(self, sending: Sending[Any]) -> Chosen:
+        """Steps 5 and 6 of the house: reads a batch, and reports what cannot be read and what tail sampling drops."""
+        items, spans = self._read(sending)
+        late = stamped(spans, self._projects)
+        if late is not spans:
+            same = zip(items, spans, late, strict=True)
+            items = [item if new is old else _changed(item) for item, old, new in same]
+            spans = list(late)
         if self._rules:
-            pairs = self._judged(pairs, sending)
+            items, spans = self._judged(items, spans, sending)
         if self._marks or self._places:
-            return [self._placed(item, span) for item, span in pairs]
-        return [(item[0], span) for item, span in pairs]
+            for place, item in enumerate(items):
+                if type(item) is tuple and (placed := self._placed(item[2], spans[place])) is not spans[place]:
+                    items[place], spans[place] = None, placed
+        return Chosen(items, spans)
 
-    def _read(self, sending: Sending[Any]) -> list[tuple[Ended, Span]]:
-        """The items of a batch and what they are read as; those that cannot be read are reported and left out."""
-        items = []
+    def _read(self, sending: Sending[Any]) -> tuple[list[Any], list[Span]]:
+        """The items of a batch and what they are read as; those that cannot be read are reported and left out.
+
+        A span that was queued alone, above which nothing is known, is marked here, if it is the first of its trace: at once, as
+        to make another one of it afterwards costs as much as reading it.
+        """
+        items: list[Any] = []
+        spans: list[Span] = []
+        read, static, marks = Reader().read, self._static, self._marks
         for item in sending.items:
+            found = item
             try:
-                items.append(self._completed(ended(item)))
+                is_alone = type(item) is not tuple
+                original, own = (item, attributes_of(item)) if is_alone else item[:2]
+                if static and not static.keys() <= own.keys():
+                    own = {**static, **own}
+                    found = (original, own, None, None, None) if is_alone else (original, own, *item[2:])
+                if marks and is_alone and _is_first(item):
+                    own, found = _marked(own), None
+                spans.append(read(original, own))
+                items.append(found)
             except Exception as error:  # noqa: BLE001, PERF203 - whatever a foreign span raises costs only that one
-                sending.dropped(Drop(DropReason.UNREADABLE, 1, f"{type(error).__name__} while reading a span"))
-        read, drops = from_sdk([item[0] for item in items], [item[1] for item in items])
-        for drop in drops:
-            sending.dropped(drop)
-        pairs = list(zip(items, read, strict=not drops))
-        if drops:
-            pairs = [(item, span) for item in items for span in from_sdk([item[0]], [item[1]])[0]]
-        late = stamped([span for _, span in pairs], self._projects)
-        return [
-            pair if new is pair[1] else ((None, *pair[0][1:]), new)  # it differs from the SDK's
-            for pair, new in zip(pairs, late, strict=True)
-        ]
+                sending.dropped(unreadable(error))
+        return items, spans
 
-    def _completed(self, item: Ended) -> Ended:
-        """The span with the attributes that every one of this destination gets, and no other one's."""
-        span, own, *rest = item
-        if self._static.keys() <= own.keys():
-            return item
-        all_of_it = {**self._static, **own}
-        return (with_attributes(span, all_of_it), all_of_it, *rest)
-
-    def _judged(self, pairs: list[tuple[Ended, Span]], sending: Sending[Any]) -> list[tuple[Ended, Span]]:
-        for trace, mine, known in _by_trace(pairs):
+    def _judged(self, items: list[Any], spans: list[Span], sending: Sending[Any]) -> tuple[list[Any], list[Span]]:
+        for trace, mine, known in _by_trace(items, spans):
             others = [item for item in trace.whole if format_span_id(item[0].context.span_id) not in known]
             if trace.kept is None:  # looked at after that, because they are cleared when there is a verdict
                 trace.kept = self._verdict(mine, others)
-        kept = [pair for pair in pairs if pair[0][3] is None or pair[0][3].kept]
-        for item, _ in pairs:
+        kept = [place for place, item in enumerate(items) if item[3] is None or item[3].kept]
+        for item in items:
             if item[4] is not None:
                 item[4].clear()  # now that there is a verdict, no rule will look at them
-        if len(kept) < len(pairs):
-            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(pairs) - len(kept)))
-        return kept
+        if len(kept) < len(items):
+            sending.dropped(Drop(DropReason.SAMPLED_OUT, len(items) - len(kept)))
+        return [items[place] for place in kept], [spans[place] for place in kept]
 
     def _verdict(self, mine: Sequence[Span], others: Sequence[Ended]) -> bool:
         """Asks the rules. Spans of the trace that are in other batches are read here once more."""
-        completed = [self._completed(item) for item in others]
-        read, _ = from_sdk([item[0] for item in completed], [item[1] for item in completed])
+        read, _ = from_sdk([item[0] for item in others], [{**self._static, **item[1]} for item in others])
         kept, detail = verdict(self._rules, Whole([*mine, *stamped(read, self._projects)]))
         if detail:
             self._ledger.note("tail", f"a trace is kept because a rule of tail= failed: {detail}")
         return kept
 
-    def _placed(self, item: Ended, span: Span) -> tuple[Any, Span]:
+    def _placed(self, up: Link | None, span: Span) -> Span:
         """The span below its nearest kept ancestor; marked, if it is the first of its trace."""
-        original, up = item[0], item[2]
         if up is None or not self._places or self.lineage is None:
             is_first = span.parent_span_id is None or bool(span.flags & IS_REMOTE)
         else:
@@ -296,20 +294,57 @@ class Choice:
             parent = None if above.span_id is None else f"{above.span_id:016x}"
             if parent != span.parent_span_id:
                 remote = IS_REMOTE if is_first and parent is not None else 0
-                original, span = None, span._replace(parent_span_id=parent, flags=span.flags & ~IS_REMOTE | remote)
+                span = span._replace(parent_span_id=parent, flags=span.flags & ~IS_REMOTE | remote)
         if not (is_first and self._marks):
-            return original, span
+            return span
         if span.parent_span_id is not None and (span.scope.name, span.name) in _NEVER_FIRST:
-            return original, span
-        attributes = dict(span.attributes)  # a copy in one piece, where ``{**...}`` puts key after key
-        attributes[names.IS_APP_ROOT] = True
-        return None, Span._make((*span[:_ATTRIBUTES], attributes, *span[_ATTRIBUTES + 1 :]))  # ``_replace`` takes thrice as long
+            return span
+        marked = _marked(span.attributes)
+        return Span._make((*span[:_ATTRIBUTES], marked, *span[_ATTRIBUTES + 1 :]))  # ``_replace`` takes thrice as long
 
 
-def _by_trace(pairs: list[tuple[Ended, Span]]) -> list[tuple[Trace[Ended], list[Span], set[str]]]:
+class Chosen(NamedTuple):
+    """The spans of a batch that stay, as ours; and what was queued of each, or None where ours says something else."""
+
+    items: list[Any]
+    spans: list[Span]
+
+    def originals(self) -> list[Any]:
+        """For each the SDK's own span that says the same, for whom takes those; None where there is none."""
+        return [None if item is None or span_of(item) is None else _completed(item) for item in self.items]
+
+
+def _completed(item: Any) -> Any:
+    """The SDK's span, with the attributes that every one of this destination gets, and no other one's."""
+    if type(item) is not tuple or item[1] is attributes_of(item[0]):
+        return span_of(item)
+    return with_attributes(item[0], item[1])
+
+
+def _changed(item: Any) -> Any:
+    """What was queued of a span of which ours says something else by now."""
+    return (None, *item[1:]) if type(item) is tuple else None
+
+
+def _is_first(span: Any) -> bool:
+    """Whether an SDK span stands for its trace here, by what it says itself."""
+    parent = span.parent
+    if parent is None:
+        return True
+    return bool(parent.is_remote) and (getattr(span.instrumentation_scope, "name", None), span.name) not in _NEVER_FIRST
+
+
+def _marked(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of the first span of a trace."""
+    marked = dict(attributes)  # a copy in one piece, where ``{**...}`` puts key after key
+    marked[names.IS_APP_ROOT] = True
+    return marked
+
+
+def _by_trace(items: Sequence[Ended], read: Sequence[Span]) -> list[tuple[Trace[Ended], list[Span], set[str]]]:
     """The traces of a batch that waited: what is read of each here, and these spans' ids."""
     found: dict[int, tuple[Trace[Ended], list[Span], set[str]]] = {}
-    for item, span in pairs:
+    for item, span in zip(items, read, strict=True):
         if item[3] is not None:
             _, spans, known = found.setdefault(id(item[3]), (item[3], [], set()))
             spans.append(span)

@@ -24,11 +24,6 @@ application's thread makes none: the collector of garbage looks at each.
 """
 
 
-def ended(item: Any) -> Ended:
-    """What was queued, as ``Ended``. What a foreign span's own attributes raise is passed on."""
-    return item if type(item) is tuple else (item, attributes_of(item), None, None, None)
-
-
 def span_of(item: Any) -> Any:
     """The SDK's span of what was queued."""
     return item[0] if type(item) is tuple else item

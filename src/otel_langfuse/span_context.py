@@ -12,9 +12,9 @@ from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 _PROBE: Final = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(4), trace_state=TraceState())
 
-SPAN_ID, IS_REMOTE, TRACE_FLAGS, TRACE_STATE = (
+TRACE_ID, SPAN_ID, IS_REMOTE, TRACE_FLAGS, TRACE_STATE = (
     next(place for place, part in enumerate(_PROBE) if part is known)
-    for known in (_PROBE.span_id, _PROBE.is_remote, _PROBE.trace_flags, _PROBE.trace_state)
+    for known in (_PROBE.trace_id, _PROBE.span_id, _PROBE.is_remote, _PROBE.trace_flags, _PROBE.trace_state)
 )
 
 SAMPLED: Final = int(TraceFlags.SAMPLED)

@@ -50,7 +50,7 @@ class Ours:
             self._exporter.deliver_ready(masked, sending)
 
     def _ready(self, sending: Sending[Any]) -> Ready:
-        masked = self._exporter.ready([span for _, span in self._choice.chosen(sending)], self._mask)
+        masked = self._exporter.ready(self._choice.chosen(sending).spans, self._mask)
         note_failures(masked, self._ledger)
         return masked
 
@@ -115,13 +115,13 @@ class Foreign:
     def _ready(self, sending: Sending[Any]) -> list[ReadableSpan]:
         """What may leave of the spans, media taken out; the original objects where nothing changed."""
         chosen = self._choice.chosen(sending)
-        masked = ready([span for _, span in chosen], self._mask, None if self._media is None else self._media.lifting)
+        masked = ready(chosen.spans, self._mask, None if self._media is None else self._media.lifting)
         note_failures(masked, self._ledger)
         left = masked.spans if self._media is None else self._media.settled(masked.spans, sending)
         made: dict[int, tuple[Any, Any]] = {}
         return [
             original if original is not None and new is old else to_sdk(new, made)
-            for (original, old), new in zip(chosen, left, strict=True)
+            for original, old, new in zip(chosen.originals(), chosen.spans, left, strict=True)
         ]
 
     def flush(self, timeout_s: float) -> bool:

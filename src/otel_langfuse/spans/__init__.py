@@ -13,10 +13,11 @@ from typing import Any
 from otel_langfuse.model import Span
 
 from ._otlp_json import Unreadable, from_otlp_json
-from ._sdk import IS_REMOTE, from_sdk, to_sdk, with_attributes
+from ._sdk import IS_REMOTE, Reader, from_sdk, to_sdk, unreadable, with_attributes
 
 __all__ = [
     "IS_REMOTE",
+    "Reader",
     "Unreadable",
     "from_otlp",
     "from_otlp_json",
@@ -24,6 +25,7 @@ __all__ = [
     "from_sdk",
     "load_protobuf",
     "to_sdk",
+    "unreadable",
     "with_attributes",
 ]
 

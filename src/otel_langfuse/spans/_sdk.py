@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource as SdkResource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
+    Link,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+)
 
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Attributes, Resource, Scope, Span, SpanEvent, SpanLink
+from otel_langfuse.span_context import SPAN_ID, TRACE_ID, TRACE_STATE
+
+from ._slots import parts_of
 
 HAS_IS_REMOTE = 0x100
 """Bit of ``flags``: whether the parent is remote is known (trace.proto, ``SpanFlags``)."""
@@ -44,61 +56,82 @@ def from_sdk(spans: Iterable[ReadableSpan], attributes: Sequence[Attributes] | N
     """
     made: list[Span] = []
     drops: list[Drop] = []
-    resources: Made = {}
-    scopes: dict[Any, Any] = {}
+    read = Reader().read
     pairs: Iterable[tuple[ReadableSpan, Attributes | None]] = (
         ((span, None) for span in spans) if attributes is None else zip(spans, attributes, strict=True)
     )
     for span, copied in pairs:
         try:
-            made.append(_read(span, copied, resources, scopes))
+            made.append(read(span, copied))
         except Exception as error:  # noqa: BLE001, PERF203 - whatever a foreign span raises costs only that one
-            drops.append(Drop(DropReason.UNREADABLE, 1, f"{type(error).__name__} while reading a span"))
+            drops.append(unreadable(error))
     return made, drops
 
 
-def _read(span: ReadableSpan, copied: Attributes | None, resources: Made, scopes: dict[Any, Any]) -> Span:
-    """One span; every property of the SDK is read once, because each is a Python call.
+def unreadable(error: Exception) -> Drop:
+    """What becomes of a span that raised this when it was read."""
+    return Drop(DropReason.UNREADABLE, 1, f"{type(error).__name__} while reading a span")
 
-    ``events`` and ``links`` copy a deque under a lock: where the SDK's own slot says that there are none, and nearly
-    always there are none, that quarter of the whole cost is saved. Without the slot, the property says it.
-    """
-    context, parent, kind, status = span.get_span_context(), span.parent, span.kind, span.status
-    if context is None:
-        raise ValueError("a span without a context")
-    raw_resource, raw_scope, code, state = (
-        span.resource,
-        span.instrumentation_scope,
-        status.status_code,
-        context.trace_state,
-    )
-    resource = resources.get(id(raw_resource))
-    if resource is None:
-        resource = resources[id(raw_resource)] = (raw_resource, _resource_from_sdk(raw_resource))
-    scope = scopes.get(id(raw_scope))
-    if scope is None:
-        scope = scopes[id(raw_scope)] = (raw_scope, _scope_from_sdk(raw_scope, scopes))
-    return Span(
-        context.trace_id.to_bytes(16, "big").hex(),
-        context.span_id.to_bytes(8, "big").hex(),
-        None if parent is None else parent.span_id.to_bytes(8, "big").hex(),
-        span.name,
-        span.start_time,
-        span.end_time,
-        _copied(span.attributes) if copied is None else copied,
-        resource[1],
-        scope[1],
-        1 if kind is _INTERNAL else kind.value + 1,
-        0 if code is _UNSET else code.value,
-        status.description,
-        tuple(map(_event_from_sdk, span.events)) if getattr(span, "_events", True) else (),
-        tuple(map(_link_from_sdk, span.links)) if getattr(span, "_links", True) else (),
-        _state_text(state) if state else "",
-        HAS_IS_REMOTE | IS_REMOTE if parent is not None and parent.is_remote else HAS_IS_REMOTE,
-        span.dropped_attributes,
-        span.dropped_events,
-        span.dropped_links,
-    )
+
+class Reader:
+    """Reads the spans of one batch, one by one, as ``from_sdk`` does; they share what it says that they share."""
+
+    __slots__ = ("_resources", "_scopes")
+
+    def __init__(self) -> None:
+        self._resources: Made = {}
+        self._scopes: dict[Any, Any] = {}
+
+    def read(self, span: ReadableSpan, attributes: Attributes | None) -> Span:
+        """One span; with ``attributes``, if they are given, instead of its own.
+
+        Raises:
+            Exception: it cannot be read.
+        """
+        (name, context, parent, start, end, raw_resource, raw_scope, kind, code, message,
+         dropped_attributes, events, dropped_events, links, dropped_links) = parts_of(span)  # fmt: skip
+        if type(context) is SpanContext:
+            plain: Any = context
+            trace_id, span_id, state = plain[TRACE_ID], plain[SPAN_ID], plain[TRACE_STATE]
+        elif context is None:
+            raise ValueError("a span without a context")
+        else:
+            trace_id, span_id, state = context.trace_id, context.span_id, context.trace_state
+        resource = self._resources.get(id(raw_resource))
+        if resource is None:
+            resource = self._resources[id(raw_resource)] = (raw_resource, _resource_from_sdk(raw_resource))
+        scope = self._scopes.get(id(raw_scope))
+        if scope is None:
+            scope = self._scopes[id(raw_scope)] = (raw_scope, _scope_from_sdk(raw_scope, self._scopes))
+        made: Span = _new_tuple(
+            Span,  # what its constructor does, without a call in between
+            (
+                trace_id.to_bytes(16, "big").hex(),
+                span_id.to_bytes(8, "big").hex(),
+                None if parent is None else parent.span_id.to_bytes(8, "big").hex(),
+                name,
+                start,
+                end,
+                _copied(span.attributes) if attributes is None else attributes,
+                resource[1],
+                scope[1],
+                1 if kind is _INTERNAL else kind._value_ + 1,
+                0 if code is _UNSET else code._value_,
+                message,
+                tuple(map(_event_from_sdk, span.events)) if events else (),
+                tuple(map(_link_from_sdk, span.links)) if links else (),
+                "" if state is DEFAULT_TRACE_STATE else _state_text(state),
+                HAS_IS_REMOTE | IS_REMOTE if parent is not None and parent.is_remote else HAS_IS_REMOTE,
+                dropped_attributes,
+                dropped_events,
+                dropped_links,
+                (),
+            ),
+        )
+        return made
+
+
+_new_tuple: Final[Any] = tuple.__new__
 
 
 def _copied(attributes: Any) -> Attributes:
