@@ -259,7 +259,7 @@ class Choice:
                     own, found = _marked(own), None
                 spans.append(read(original, own))
                 items.append(found)
-            except Exception as error:  # noqa: BLE001, PERF203 - whatever a foreign span raises costs only that one
+            except Exception as error:  # noqa: BLE001 - whatever a foreign span raises costs only that one
                 sending.dropped(unreadable(error))
         return items, spans
 

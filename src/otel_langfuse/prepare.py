@@ -47,7 +47,7 @@ class Ready(NamedTuple):
     spans: list[Span]
     failures: int
     detail: str
-    written: Sequence[otlp.Written | None] = ()
+    written: otlp.Written = otlp.NOT_WRITTEN
 
 
 def load_translation() -> None:
@@ -122,8 +122,10 @@ def ready(spans: Sequence[Span], mask: Masking | None, lifting: Lifting | None =
     """
     if way is not None:
         written = way.written(spans)
-        places = [place for place, one in enumerate(written) if one is None]
-        if len(places) < len(written):
+        if written.told and None not in written.told:
+            return Ready(list(spans), 0, "", written)
+        places = [place for place, one in enumerate(written.told) if one is None]
+        if len(places) < len(written.told):
             rest = ready([spans[place] for place in places], mask, lifting) if places else Ready([], 0, "")
             made = list(spans)
             for place, span in zip(places, rest.spans, strict=True):
@@ -168,7 +170,7 @@ def _one_by_one(spans: Sequence[Span]) -> tuple[list[Observation], list[Drop]]:
 
 
 def requests(
-    spans: Sequence[Span], target: Target, *, now: str, seen: MutableSet[str], written: Sequence[otlp.Written | None] = ()
+    spans: Sequence[Span], target: Target, *, now: str, seen: MutableSet[str], written: otlp.Written = otlp.NOT_WRITTEN
 ) -> tuple[list[Request], list[Drop]]:
     """Encodes spans for the target, split to its limit.
 
@@ -183,14 +185,18 @@ def requests(
         The requests in order, and a ``Drop`` for each span that is in none of them.
     """
     if target.endpoint == "otlp":
-        if not written:
+        if not written.told:
             return _otlp(worded(spans, target), target)
+        corrected = _corrected(spans, target, written.told)
+        bodies = written.bodies
+        if corrected is not spans:
+            bodies = [body if right is span else None for body, right, span in zip(bodies, corrected, spans, strict=True)]
+        if target.dialect is None:
+            return _otlp(corrected, target, bodies)
         said: list[Span] = []
         known: list[bytes | None] = []
-        corrected = _corrected(spans, target, [None if one is None else one[1] for one in written])
         # Each is written as soon as the dialect is added: then its texts are in the processor's cache.
-        for span, right, one, new in zip(spans, corrected, written, _in_dialect(corrected, target), strict=True):
-            field = None if one is None or right is not span else one[0]
+        for span, field, new in zip(corrected, bodies, _in_dialect(corrected, target), strict=True):
             said.append(new)
             known.append(field if field is None or new is span else otlp.with_more(field, new, len(span.attributes)))
         return _otlp(said, target, known)

@@ -7,7 +7,7 @@ from operator import is_not
 
 from otel_langfuse.model import Attributes, Span
 
-from ._shapes import MAX_WORDS, Memory, Shape, Written
+from ._shapes import MAX_WORDS, Memory, Said, Shape
 from ._wire import LONGEST
 
 
@@ -19,7 +19,7 @@ class Looking(Memory):
         super().forget()
         self._words: set[str] = set()
 
-    def written(self, span: Span, texts: list[bytes]) -> Written | None:
+    def written(self, span: Span, texts: list[bytes]) -> Said | None:
         """See ``Memory.written``; nothing is written."""
         (_, _, _, name, _, _, attributes, _, scope, _, _, message, events, links, state, _, dropped_attributes, dropped_events,
          dropped_links, media) = span  # fmt: skip

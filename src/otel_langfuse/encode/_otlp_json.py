@@ -66,7 +66,7 @@ def _request(made: Iterable[tuple[Span, Any]]) -> bytes:
 
 
 JSON: Final = Form(
-    lambda made: _request((span, orjson.Fragment(text)) for span, text in made),
+    lambda spans, texts: _request(zip(spans, map(orjson.Fragment, texts), strict=True)),
     lambda resource: len(orjson.dumps(_json_resource(resource))) + 1,
     lambda scope: len(orjson.dumps(_json_scope(scope, []))) + 1,
     between=1,

@@ -7,7 +7,9 @@ and those that have their default are left out, so the bytes are those of protob
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import repeat
+from operator import is_, itemgetter
 from typing import Any, Final, NamedTuple
 
 from otel_langfuse.model import Resource, Scope, Span, SpanEvent, SpanLink
@@ -18,6 +20,8 @@ from ._wire import attributes_field, field, sized, varint
 _FIXED32: Final = struct.Struct("<I").pack
 _FIXED64: Final = struct.Struct("<Q").pack
 _TIMES: Final = struct.Struct("<cQcQ").pack
+_RESOURCE: Final = itemgetter(Span._fields.index("resource"))
+_SCOPE: Final = itemgetter(Span._fields.index("scope"))
 
 
 class NoIdError(ValueError):
@@ -168,21 +172,16 @@ class _Resource(NamedTuple):
     tail: bytes
 
 
-def request(made: Iterable[tuple[Span, bytes]]) -> bytes:
+def request(spans: Sequence[Span], bodies: Sequence[bytes]) -> bytes:
     """One ``ExportTraceServiceRequest``, from spans and what ``span_field`` made of each."""
     resources: dict[int, _Resource] = {}
     groups: dict[tuple[int, int], list[bytes]] = {}
-    for span, body in made:
-        key = id(span.resource), id(span.scope)
-        group = groups.get(key)
-        if group is None:
-            found = resources.get(key[0])
-            if found is None:
-                found = _Resource(_resource_field(span.resource), [], _schema_field(span.resource.schema_url))
-                resources[key[0]] = found
-            group = groups[key] = []
-            found.scopes.append((_scope_field(span.scope), group, _schema_field(span.scope.schema_url)))
-        group.append(body)
+    if _is_of_one_origin(spans):
+        _group_of(spans[0], resources, groups).extend(bodies)
+    else:
+        for span, body in zip(spans, bodies, strict=True):
+            group = groups.get((id(span.resource), id(span.scope)))
+            (_group_of(span, resources, groups) if group is None else group).append(body)
     parts: list[bytes] = []
     for found in resources.values():
         inside = [found.head]
@@ -191,6 +190,27 @@ def request(made: Iterable[tuple[Span, bytes]]) -> bytes:
         inside.append(found.tail)
         parts += b"\x0a" + varint(_length(*inside)), *inside
     return b"".join(parts)  # once: each level on its own would copy every text again
+
+
+def _is_of_one_origin(spans: Sequence[Span]) -> bool:
+    """Whether all of them have one resource object and one scope object, as mostly."""
+    if not spans:
+        return False
+    first = spans[0]
+    of_one_scope = all(map(is_, map(_SCOPE, spans), repeat(first.scope)))
+    return of_one_scope and all(map(is_, map(_RESOURCE, spans), repeat(first.resource)))
+
+
+def _group_of(span: Span, resources: dict[int, _Resource], groups: dict[tuple[int, int], list[bytes]]) -> list[bytes]:
+    """A new group, for the spans of this one's resource and scope."""
+    key = id(span.resource), id(span.scope)
+    found = resources.get(key[0])
+    if found is None:
+        found = _Resource(_resource_field(span.resource), [], _schema_field(span.resource.schema_url))
+        resources[key[0]] = found
+    group = groups[key] = []
+    found.scopes.append((_scope_field(span.scope), group, _schema_field(span.scope.schema_url)))
+    return group
 
 
 def _length(*parts: Any) -> int:

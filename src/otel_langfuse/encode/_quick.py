@@ -13,15 +13,15 @@ and nothing is remembered; where that happens again and again, few groups are tr
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import compress, islice
-from operator import is_not
+from operator import is_not, itemgetter
 from typing import Any, Final
 
 from otel_langfuse.model import Attributes, Span
 
 from ._looking import Looking
-from ._shapes import MAX_SHAPES, MAX_WORDS, Glances, Memory, Shape, Written
+from ._shapes import MAX_SHAPES, MAX_WORDS, Glances, Memory, Said, Shape, Written
 from ._wire import LONGEST, attribute, field, long_text_head, varint
 
 GROUP: Final = 12
@@ -35,6 +35,9 @@ MAX_PIECE_BYTES: Final = 256
 _TIMES: Final = struct.Struct("<cQcQ").pack
 _FIXED32: Final = struct.Struct("<I").pack
 _TAG: Final = b"\x4a"
+_LONG_WAY: Final = (None, None)
+_RESOURCE: Final = itemgetter(Span._fields.index("resource"))
+_SCOPE: Final = itemgetter(Span._fields.index("scope"))
 
 
 class _LongWayError(Exception):
@@ -51,7 +54,7 @@ class _Writing(Memory):
         self._names: dict[tuple[str, int], bytes] = {}
         self._tails: dict[tuple[int, int], bytes] = {}
 
-    def written(self, span: Span, texts: list[bytes]) -> Written | None:
+    def written(self, span: Span, texts: list[bytes]) -> Said | None:
         """The span's bytes, if it is a plain one; what of it nobody has looked at yet is added to ``texts``.
 
         Raises:
@@ -182,6 +185,11 @@ def _ids(trace_id: str, span_id: str, parent: str | None) -> bytes | None:
     return head if len(head) == 38 and len(parent) == 16 else None
 
 
+def _of_each_origin(spans: Sequence[Span]) -> Collection[Span]:
+    """One span of each resource and scope."""
+    return dict(zip(zip(map(id, map(_RESOURCE, spans)), map(id, map(_SCOPE, spans)), strict=True), spans, strict=True)).values()
+
+
 class Quick:
     """The quick way to one destination. Safe on several threads.
 
@@ -195,19 +203,19 @@ class Quick:
         self._writes = writes
         self._memories: list[Memory] = []  # those that no thread has just now
 
-    def written(self, spans: Sequence[Span]) -> list[Written | None]:
-        """Spans of one batch, as they stand in a request; None for each that has to go the long way; empty where all have to."""
+    def written(self, spans: Sequence[Span]) -> Written:
+        """What it makes of the spans of one batch."""
         try:
             memory = self._memories.pop()
         except IndexError:
             memory = _Writing(self._glances) if self._writes else Looking(self._glances)
-        made: list[Written | None] = []
-        origins = {(id(span.resource), id(span.scope)): span for span in spans}
-        if not any(map(self._changes_around, origins.values())):
+        bodies: list[bytes | None] = []
+        told: list[bool | None] = []
+        if not any(map(self._changes_around, _of_each_origin(spans))):
             for start in range(0, len(spans), GROUP):
-                made += self._group(spans[start : start + GROUP], memory)
+                self._group(spans[start : start + GROUP], memory, bodies, told)
         self._memories.append(memory)
-        return made
+        return Written(bodies, told)
 
     def _changes_around(self, span: Span) -> bool:
         try:
@@ -215,17 +223,21 @@ class Quick:
         except Exception:  # noqa: BLE001 - as below
             return True
 
-    def _group(self, spans: Sequence[Span], memory: Memory) -> list[Written | None]:
+    def _group(self, spans: Sequence[Span], memory: Memory, bodies: list[bytes | None], told: list[bool | None]) -> None:
+        """Adds what is made of some spans to what was made of those before them."""
+        before = len(bodies)
         if memory.passes:
             memory.passes -= 1
-            return [None] * len(spans)
+            _go_the_long_way(bodies, told, before, len(spans))
+            return
         texts: list[bytes] = []
-        made: list[Written | None] = []
         for span in spans:
             try:
-                made.append(memory.written(span, texts))
-            except Exception:  # noqa: BLE001, PERF203 - whatever is wrong with it, the long way knows what to do
-                made.append(None)
+                body, counts = memory.written(span, texts) or _LONG_WAY
+            except Exception:  # noqa: BLE001 - whatever is wrong with it, the long way knows what to do
+                body, counts = _LONG_WAY
+            bodies.append(body)
+            told.append(counts)
         try:
             changes = bool(texts) and self._glances.texts(b"\0".join(texts))
         except Exception:  # noqa: BLE001 - what was not looked at must not leave
@@ -234,5 +246,10 @@ class Quick:
         memory.passed = memory.passes
         if changes:
             memory.forget()
-            return [None] * len(spans)
-        return made
+            _go_the_long_way(bodies, told, before, len(spans))
+
+
+def _go_the_long_way(bodies: list[bytes | None], told: list[bool | None], before: int, count: int) -> None:
+    """Says so of the last ``count`` spans, those after the first ``before``."""
+    bodies[before:] = [None] * count
+    told[before:] = [None] * count

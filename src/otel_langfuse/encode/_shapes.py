@@ -16,8 +16,23 @@ MAX_WORDS: Final = 4_096
 Key: TypeAlias = "tuple[str | None, tuple[str, ...]]"
 """Name of the scope, keys of the attributes."""
 
-Written: TypeAlias = "tuple[bytes | None, bool]"
+Said: TypeAlias = "tuple[bytes | None, bool]"
 """A span as it stands in an OTLP request, or None where it was only looked at; and whether it tells of tokens."""
+
+
+class Written(NamedTuple):
+    """What the quick way makes of some spans, in two lists as long; or none at all, where all have to go the long way.
+
+    ``bodies``: each as it stands in an OTLP request; None where it was only looked at, and as below. ``told``: whether it tells
+    of tokens; None where it has to go the long way.
+    """
+
+    bodies: Sequence[bytes | None] = ()
+    told: Sequence[bool | None] = ()
+
+
+NOT_WRITTEN: Final = Written()
+"""Of spans that the quick way has not seen."""
 
 _NEVER: Final = object()
 _KINDS: Final = frozenset({str, int, float, bool, tuple})
@@ -84,7 +99,7 @@ class Memory:
         self._shapes: dict[Any, Shape | None] = {}  # the latest of these keys
         self._kinds: dict[Any, Shape | None] = {}  # all of them
 
-    def written(self, span: Span, texts: list[bytes]) -> Written | None:
+    def written(self, span: Span, texts: list[bytes]) -> Said | None:
         """What can be said of the span, if it is a plain one; what of it nobody has looked at yet is added to ``texts``.
 
         Raises:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request, Span
@@ -23,10 +23,11 @@ from ._otlp_json import JSON, span_json, to_json
 from ._packs import Form, packs
 from ._quick import Quick, with_more
 from ._repair import repaired
-from ._shapes import NOTHING, Glances, Written
+from ._shapes import NOT_WRITTEN, NOTHING, Glances, Written
 
 __all__ = [
     "GRPC_PATH",
+    "NOT_WRITTEN",
     "Compression",
     "Glances",
     "Protocol",
@@ -77,7 +78,7 @@ def requests(
         compression: ``gzip`` or ``none``.
         protocol: ``http/protobuf``, ``http/json`` or ``grpc``. With gRPC the body is the bare message, and a header
             ``grpc-encoding`` asks the transport to compress it.
-        written: What ``Quick`` made of each span, or None; not for ``http/json``.
+        written: ``Written.bodies`` of the spans; not for ``http/json``.
 
     Returns:
         The requests, whose ``items`` are their spans, and one ``Drop`` (unreadable) for each span that has no OTLP
@@ -90,24 +91,28 @@ def requests(
         headers[_ENCODING[protocol]] = "gzip"
     compressed = compression == "gzip" and protocol != "grpc"
 
-    def request(items: list[Span], body: bytes) -> Request:
+    def request(items: Sequence[Span], body: bytes) -> Request:
         return Request("otlp", url, headers, gzip(body) if compressed else body, items)
 
     if protocol == "http/json":
-        encoded, form = _encoded(spans, span_json, drops), JSON
+        kept, bodies = _encoded(spans, span_json, drops)
+        form = JSON
     else:
-        encoded, form = _encoded(spans, _span_field, drops, _quickly(spans, written)), _PROTOBUF
-    return [request(items, body) for items, body in packs(encoded, max_request_bytes, form)], drops
+        kept, bodies = _encoded(spans, _span_field, drops, _quickly(spans, written))
+        form = _PROTOBUF
+    return [request(items, body) for items, body in packs(kept, bodies, max_request_bytes, form)], drops
 
 
 def _quickly(spans: Sequence[Span], written: Sequence[bytes | None]) -> Sequence[bytes | None]:
     """What is known of the spans' bytes, with those of which it was found quickly."""
     if not written:
-        written = [None] * len(spans)
+        return _WRITING.written(spans).bodies
+    if all(written):  # none of them is empty
+        return written
     places = [place for place, body in enumerate(written) if body is None]
     made = list(written)
-    for place, body in zip(places, _WRITING.written([spans[place] for place in places]), strict=False):
-        made[place] = body and body[0]
+    for place, body in zip(places, _WRITING.written([spans[place] for place in places]).bodies, strict=False):
+        made[place] = body
     return made
 
 
@@ -121,19 +126,24 @@ _PROTOBUF: Final = Form(protobuf.request, protobuf.resource_bytes, protobuf.scop
 
 def to_protobuf(spans: Iterable[Span]) -> bytes:
     """One ``ExportTraceServiceRequest``, as protobuf, with all of ``spans`` that have an OTLP form: see ``requests``."""
-    return protobuf.request(_encoded(spans, _span_field, []))
+    return protobuf.request(*_encoded(list(spans), _span_field, []))
 
 
 def _encoded(
-    spans: Iterable[Span], encode: Callable[[Span], bytes], drops: list[Drop], written: Iterable[bytes | None] = ()
-) -> list[tuple[Span, bytes]]:
-    made: list[tuple[Span, bytes]] = []
+    spans: Sequence[Span], encode: Callable[[Span], bytes], drops: list[Drop], written: Sequence[bytes | None] = ()
+) -> tuple[Sequence[Span], Sequence[bytes]]:
+    """The spans that have a form, and the form of each."""
+    if written and all(written):
+        return spans, cast("Sequence[bytes]", written)
+    kept: list[Span] = []
+    bodies: list[bytes] = []
     for span, known in zip(spans, written or repeat(None), strict=False):
         try:
-            made.append((span, encode(span) if known is None else known))
+            bodies.append(encode(span) if known is None else known)
+            kept.append(span)
         except Exception as error:  # noqa: BLE001, PERF203 - whatever is wrong with one span costs its neighbours nothing
             drops.append(_unreadable(error))
-    return made
+    return kept, bodies
 
 
 def _span_field(span: Span) -> bytes:

@@ -12,6 +12,7 @@ import os
 import time
 import weakref
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from otel_langfuse import threads as threading  # the operating system's, also under gevent
@@ -32,6 +33,9 @@ PAUSE_S: Final = 30.0
 STEP_S: Final = 0.1
 GRACE_S: Final = 1.0
 """For so long a queue of spans that is half full does not end the wait."""
+
+
+_MEDIA: Final = itemgetter(Span._fields.index("media"))
 
 
 class Patience(Protocol):
@@ -135,7 +139,7 @@ class MediaWay:
             sending: of the spans: how much time they have.
         """
         batch = self._batch
-        if batch is None or not any(span.media for span in spans):
+        if batch is None or not any(map(_MEDIA, spans)):
             return spans
         hold = _Hold(sending, self._wait_s)
         tickets = [[self._ticket(batch, media, hold) for media in span.media] for span in spans]

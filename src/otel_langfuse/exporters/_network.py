@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from otel_langfuse.batch import Sending
 from otel_langfuse.config import Config
-from otel_langfuse.encode.otlp import Quick, Written
+from otel_langfuse.encode.otlp import NOT_WRITTEN, Quick, Written
 from otel_langfuse.errors import Drop, DropReason
 from otel_langfuse.model import Request, Span, Stats
 from otel_langfuse.pipeline.mask import Mask, Masking
@@ -169,7 +169,7 @@ class NetworkExporter(LangfuseExporter):
         spans = masked.spans if self.media is None else self.media.settled(masked.spans, sending)
         self.deliver(spans, sending, masked.written)
 
-    def deliver(self, spans: Sequence[Span], sending: Sending[Any], written: Sequence[Written | None] = ()) -> None:
+    def deliver(self, spans: Sequence[Span], sending: Sending[Any], written: Written = NOT_WRITTEN) -> None:
         """Encodes and sends, or puts into the spool; see ``LangfuseExporter.deliver``. ``written``: of ``ready``."""
         if self._missing:
             sending.dropped(Drop(DropReason.SEND_FAILED, len(spans), self._missing))
@@ -208,7 +208,7 @@ class NetworkExporter(LangfuseExporter):
         """Closes idle connections, and the spool."""
         self._outgoing.close()
 
-    def _requests(self, spans: Sequence[Span], sending: Sending[Any], written: Sequence[Written | None] = ()) -> list[Request]:
+    def _requests(self, spans: Sequence[Span], sending: Sending[Any], written: Written = NOT_WRITTEN) -> list[Request]:
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         made, drops = requests(spans, self.target, now=now, seen=self._seen, written=written)
         for drop in drops:

@@ -1,8 +1,8 @@
 """What an SDK span says of itself, all at once: from the SDK's own slots where they are as expected, else from its properties.
 
 Each property of a span is a call of Python, and each list of events is copied under a lock, mostly an empty one. To read fifteen
-slots is one call in C, at a fifth of that. A class of spans is looked at once, when its first span comes: its properties have to be
-the SDK's own, and what the slots hold has to be what those say.
+slots is one call in C, at a fifth of that. A class of spans is looked at once, when its first span comes: its properties have to
+be the SDK's own, and what the slots hold has to be what those say.
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ _PROPERTIES: Final = (
 
 
 def parts_of(span: ReadableSpan) -> Any:
-    """Name, context, parent, start and end, resource, scope, kind; status code and description; of attributes how many were
-    dropped; of events and of links whether there are any (true or false in itself), and how many were dropped.
+    """All at once.
+
+    Returns:
+        Name, context, parent, start, end, resource, scope, kind, status code, its description, how many attributes were dropped,
+        something that is true where there are events, how many were dropped, and the same two of links.
 
     Raises:
         Exception: a property of a foreign span does.

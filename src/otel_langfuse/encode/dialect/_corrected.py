@@ -8,7 +8,9 @@ a group whose winner is no correction, the server has the same winner, because i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import compress
+from operator import itemgetter
+from typing import Any, NamedTuple, cast
 
 from otel_langfuse import attributes as key
 from otel_langfuse.conventions import CORRECTED_INDEX, by_id
@@ -210,7 +212,7 @@ def needs_around(span: Span) -> bool:
     return not _is_fine(span.resource, _Origins())
 
 
-def corrected(spans: Sequence[Span], told: Sequence[bool | None] = ()) -> list[Span]:
+def corrected(spans: Sequence[Span], told: Sequence[bool | None] = ()) -> Sequence[Span]:
     """The spans of one batch, such that Langfuse's server stores what we read of them with our corrections.
 
     Langfuse's server reads no corrections; they are written as ``langfuse.*`` attributes, for the corrected fields alone.
@@ -223,10 +225,14 @@ def corrected(spans: Sequence[Span], told: Sequence[bool | None] = ()) -> list[S
         told: For each of them, where ``Glance`` has found it fine already, whether it may tell of tokens; else None.
 
     Returns:
-        As many spans, in order; the same object for each that needs nothing.
+        As many spans, in order; the same object for each that needs nothing, and ``spans`` itself where none does.
     """
     doubtful: list[int] = []
     counting: list[int] = []
+    if told and None not in told:
+        counting += compress(range(len(spans)), cast("Sequence[bool]", told))
+        repeating = _may_repeat(spans, counting) if len(counting) > 1 else ()
+        return _explicit(spans, sorted(repeating)) if repeating else spans
     origins = _Origins()
     for place, span in enumerate(spans):
         known = told[place] if told else None
@@ -241,7 +247,7 @@ def corrected(spans: Sequence[Span], told: Sequence[bool | None] = ()) -> list[S
             doubtful.append(place)
     repeating = _may_repeat(spans, counting) if len(counting) > 1 else ()
     if not doubtful and not repeating:
-        return list(spans)
+        return spans
     return _explicit(spans, sorted({*doubtful, *repeating}))
 
 
@@ -367,12 +373,14 @@ def _wins_correction(steps: Sequence[Step], view: View) -> bool:
 
 # -- tokens that several spans tell of ----------------------------------------------------------------------------------
 
+_IDS: Callable[[Span], tuple[str, str]] = itemgetter(Span._fields.index("trace_id"), Span._fields.index("span_id"))
+
 
 def _may_repeat(spans: Sequence[Span], counting: Sequence[int]) -> Collection[int]:
     """Places of spans that may tell of the same tokens: one inside the other, with all between, or of one response."""
     if len({spans[place].trace_id for place in counting}) == len(counting):
         return ()
-    by_id = {(span.trace_id, span.span_id): place for place, span in enumerate(spans)}
+    by_id: Mapping[Any, int] = dict(zip(map(_IDS, spans), range(len(spans)), strict=True))
     if len(by_id) < len(spans):  # the same id twice: no telling which is meant
         return range(len(spans))
     counted = set(counting)
