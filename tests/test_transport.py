@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from otel_langfuse.model import Request
 from otel_langfuse.transport import MAX_RESPONSE_BYTES, HttpTransport, basic_authorization, suppressed
 from otel_langfuse.transport._http import reason
-from servers import Server, closed_port, half_body, hang, late, reset, status, trickle
+from servers import Server, Step, closed_port, half_body, hang, late, reset, status, trickle
 
 SLACK_S = 0.4
 
@@ -178,6 +179,53 @@ def test_on_a_connection_that_was_kept_each_call_has_its_own_time(first_s: float
         assert (transport.send(post(server.url), second_s).status == 200) is arrives
         assert time.monotonic() - begin < (second_s if not arrives else 1.0) + SLACK_S
         assert len(server.clients) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "timeout_s"),
+    [
+        (status(202, b"hello", X_Some="thing"), 5.0),
+        (status(204), 5.0),
+        (status(307, Location="/elsewhere"), 5.0),
+        (status(503, b"down", Retry_After="7"), 5.0),
+        (status(200, b"x" * (2 * MAX_RESPONSE_BYTES)), 5.0),
+        (status(200, gzip.compress(b"as it was sent"), Content_Encoding="gzip"), 5.0),
+        (status(200, b"bye", Connection="close"), 5.0),
+        (half_body(200), 5.0),
+        (reset, 5.0),
+        (hang, 0.3),
+        (trickle(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.02), 0.3),
+        (trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"X", 0.05), 0.3),
+        (trickle(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nX\r\n", 0.05), 0.3),
+        (trickle(b"garbage\r\n\r\n", b"", 60), 5.0),
+    ],
+)
+def test_over_a_connection_that_was_kept_everything_is_as_over_a_new_one(step: Step, timeout_s: float) -> None:
+    with Server(status(200), step, step, status(200, b"again")) as server:
+        kept, new = HttpTransport(server.url, {}), HttpTransport(server.url, {})
+        kept.send(post(server.url), 5)
+        begin = time.monotonic()
+        one = kept.send(post(server.url, b"twice"), timeout_s)
+        assert time.monotonic() - begin < timeout_s + SLACK_S
+        assert len(server.clients) == 1
+        other = new.send(post(server.url, b"twice"), timeout_s)
+        without_date = [{name: value for name, value in got.headers.items() if name != "date"} for got in (one, other)]
+        assert without_date[0] == without_date[1]
+        assert one.status == other.status
+        assert (one.error is None) is (other.error is None)
+        assert one.body == other.body or timeout_s < 1
+        first, again = server.received[1:3]
+        assert (first.path, first.body, first.headers) == (again.path, again.body, again.headers)
+        assert kept.send(post(server.url), 5).body == b"again"
+
+
+def test_a_kept_connection_that_the_server_has_closed_meanwhile_is_not_used_again() -> None:
+    with Server(status(200, Connection="close"), status(200), half_body(200), status(200)) as server:
+        transport = HttpTransport(server.url, {})
+        found = [transport.send(post(server.url), 5) for _ in range(4)]
+        assert [answer.status for answer in found] == [200] * 4
+        assert [answer.error is None for answer in found] == [True, True, False, True]
+        assert len(server.clients) == 3
 
 
 def test_the_head_of_a_request_is_in_one_packet_with_its_body() -> None:

@@ -165,22 +165,12 @@ class HttpTransport:
     def _send(self, request: Request, timeout_s: float, method: str) -> Response:
         origin = origin_of(request.url)
         headers = {**request.headers, **self._credentials} if origin == self._origin else dict(request.headers)
-        answer = self._pool(origin).request(
-            method,
-            request.url,
-            body=request.body,
-            headers=headers,
-            timeout=self._http.timeout(timeout_s),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
+        answer = self._pool(origin).request(method, request.url, request.body, headers, timeout_s)
         body, error = self._read(answer)
-        kept = {name.lower(): value for name, value in answer.headers.items()}
+        kept = {name.lower(): value for name, value in answer.response.headers.items()}
         for secret in self._secrets:  # a proxy's error page may show the request that it got
             body = body.replace(secret, b"***")
-        return Response(answer.status, kept, body, error)
+        return Response(answer.response.status, kept, body, error)
 
     def _read(self, answer: Any) -> tuple[bytes, str | None]:
         """The body, as far as it comes. The connection is kept only if all of it came."""
@@ -191,12 +181,9 @@ class HttpTransport:
                 parts.append(part)
                 left -= len(part)
         except Exception as error:  # noqa: BLE001 - the status is known; the body is of less interest
-            answer.close()
+            answer.end(keep=False)
             return b"".join(parts), f"{type(error).__name__} while reading the answer"
-        if left:
-            answer.release_conn()
-        else:
-            answer.close()
+        answer.end(keep=left > 0)
         return b"".join(parts), None
 
     def _pool(self, origin: Origin) -> Any:
@@ -205,7 +192,7 @@ class HttpTransport:
         with self._lock:
             pool = self._pools.get(key)
             if pool is None:
-                pool = self._pools[key] = self._http.new_pool(*origin[:2], self._tls if origin == self._origin else NO_TLS)
+                pool = self._pools[key] = self._http.Pool(*origin, self._tls if origin == self._origin else NO_TLS)
             now = time.monotonic()
             if now - self._used_at.get(key, now) > MAX_IDLE_S:
                 pool.clear()

@@ -9,30 +9,123 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from http.client import HTTPConnection as HTTPConnectionOfPython
+from http.client import IncompleteRead
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ClosedPoolError
+from urllib3.util import parse_url
+from urllib3.util.wait import wait_for_read, wait_for_write
 
 from ._tls import NO_TLS, Tls
 
 # -- pools, proxies, certificates --------------------------------------------------------------------------------------
 
 
-def new_pool(scheme: str, host: str, tls: Tls = NO_TLS) -> Any:
-    """A pool of kept-alive connections to a host, through a proxy where the environment asks for one."""
+class Pool:
+    """Connections to one origin that are kept alive, through a proxy where the environment asks for one.
+
+    urllib3's manager makes them, and does all that belongs to a connection that is to be made. What goes over one that is there
+    already is handed to that connection itself: that takes half of the time.
+    """
+
+    def __init__(self, scheme: str, host: str, port: int, tls: Tls = NO_TLS) -> None:
+        self._manager = _new_manager(scheme, host, tls)
+        self._is_direct = not isinstance(self._manager, urllib3.ProxyManager)
+        self._origin = host, port, scheme
+        self._kept: Any = None
+
+    def request(self, method: str, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer:
+        """Sends a request, within the ``deadline`` that is open; its answer is not read yet, and must be ended.
+
+        Raises:
+            Exception: whatever goes wrong on a network.
+        """
+        pool = self._kept
+        connection = None if pool is None else pool.kept()
+        if connection is not None:
+            return Answer(_exchanged(connection, method, url, body, headers), pool, connection)
+        response = self._manager.request(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=_timeout(timeout_s),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        if self._is_direct:
+            self._kept = self._manager.connection_from_host(*self._origin)
+        return Answer(response)
+
+    def clear(self) -> None:
+        """Closes those that nobody uses just now."""
+        self._kept = None
+        self._manager.clear()
+
+
+class Answer(NamedTuple):
+    """What comes back: urllib3's response, or, over a connection that was kept, the one of ``http.client``."""
+
+    response: Any
+    pool: Any = None
+    connection: Any = None
+
+    def read(self, most_bytes: int) -> bytes:
+        """So much of the body, at most, and as it was sent; nothing at its end.
+
+        Raises:
+            Exception: it ends too soon, or takes too long.
+        """
+        part: bytes = self.response.read(most_bytes)
+        if not part and self.connection is not None and self.response.length:
+            raise IncompleteRead(part, self.response.length)
+        return part
+
+    def end(self, *, keep: bool) -> None:
+        """Gives the connection back, if all of the answer was read, or closes it."""
+        if self.connection is None:
+            (self.response.release_conn if keep else self.response.close)()
+        elif keep:
+            self.pool.give_back(self.connection)
+        else:
+            self.connection.close()
+
+
+def _exchanged(connection: Any, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Any:
+    """What comes back over a connection that is there already."""
+    try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may have answered before it closed
+            connection.request(method, _request_uri(url), body=body, headers=headers, preload_content=False, decode_content=False)
+        return HTTPConnectionOfPython.getresponse(connection)  # not yet wrapped in urllib3's, which costs as much again
+    except BaseException:
+        connection.close()
+        raise
+
+
+@lru_cache(maxsize=64)
+def _request_uri(url: str) -> str:
+    return parse_url(url).request_uri
+
+
+def _new_manager(scheme: str, host: str, tls: Tls) -> urllib3.PoolManager:
     address = proxy(scheme, host)
     options: dict[str, Any] = {"num_pools": 2, "maxsize": 10}
     if scheme == "https":
         options["ca_certs"] = tls.certificate_file or certificates()
         options["cert_file"], options["key_file"] = tls.client_certificate_file, tls.client_key_file
     if address is None:
-        manager = urllib3.PoolManager(**options)
+        manager: urllib3.PoolManager = urllib3.PoolManager(**options)
     else:
         parts = urlsplit(address)
         if parts.username is not None:
@@ -64,7 +157,7 @@ def certificates() -> str | None:
     return str(certifi.where())
 
 
-def timeout(timeout_s: float) -> urllib3.Timeout:
+def _timeout(timeout_s: float) -> urllib3.Timeout:
     """For one request: half of it to connect, because a name may have two addresses, and each gets that much."""
     return urllib3.Timeout(connect=timeout_s / 2, read=timeout_s)
 
@@ -91,37 +184,44 @@ def _time_left_s() -> float:
     return left
 
 
-_SLACK_S: Final = 0.05
-"""By this much a read or a write may outlast the call. To set a socket's timeout lets go of the interpreter's lock, like every
-read and write; where the application computes, each of them waits 5 ms to get it back, and a batch that is sent in twelve such
-steps is slower than an application that makes 512 spans meanwhile."""
-
 _MAX_HEAD_BYTES: Final = 16 * 1024
 
 
-def _give(sock: Any) -> None:
-    """Lets the next read or write take what is left of the call's time."""
-    left_s = _time_left_s()
-    given_s = sock.gettimeout()
-    if given_s is None or not left_s <= given_s <= left_s + _SLACK_S:
-        sock.settimeout(left_s + _SLACK_S)
+def _done(sock: Any, work: Callable[[Any], int | None], data: Any) -> int:
+    """How much of ``data`` was sent or read, as soon as the socket lets ``work`` do it and as long as the call has time."""
+    while True:
+        _time_left_s()
+        waits = wait_for_read
+        try:
+            count = work(data)
+            if count is not None:
+                return count
+        except ssl.SSLWantReadError:
+            pass
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            waits = wait_for_write
+        if not waits(sock, _time_left_s()):
+            raise TimeoutError("timed out")
 
 
 class _TimedSocket:
     """A connected socket whose every read and write gets what is left of the call's time, not the whole again.
 
-    The head of a request is sent together with the first of its body.
+    The head of a request is sent together with the first of its body. Nothing waits for the socket before it was tried: each wait
+    lets go of the interpreter's lock, as each read and write does, and where the application computes, 5 ms pass until it is got
+    back: a batch that is sent in twelve such steps is slower than an application that makes 512 spans meanwhile.
     """
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
+        sock.settimeout(0)
         self._head = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
     def settimeout(self, _: float | None) -> None:
-        """What urllib3 would set for each answer is set where it is needed: see ``_give``."""
+        """What urllib3 would set for each answer is not needed: see ``_done``."""
 
     def sendall(self, data: Any) -> None:
         if not self._head and len(data) <= _MAX_HEAD_BYTES:
@@ -139,8 +239,7 @@ class _TimedSocket:
         first, self._head = self._head + bytes(view[: 1 << 18]), b""
         for part in (memoryview(first), view[1 << 18 :]):
             while part:
-                _give(self._sock)
-                part = part[self._sock.send(part[: 1 << 18]) :]  # noqa: PLW2901 - what is left of it
+                part = part[_done(self._sock, self._sock.send, part[: 1 << 18]) :]  # noqa: PLW2901 - what is left of it
 
 
 class _TimedReader(io.RawIOBase):
@@ -152,9 +251,7 @@ class _TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        _give(self._sock)
-        count: int | None = self._raw.readinto(buffer)
-        return count
+        return _done(self._sock, self._raw.readinto, buffer)
 
     def close(self) -> None:
         self._raw.close()
@@ -173,11 +270,28 @@ class _SecureConnection(HTTPSConnection):
         self.sock = _TimedSocket(self.sock)
 
 
-class _Pool(HTTPConnectionPool):
+class _KeptMixin(HTTPConnectionPool):
+    def kept(self) -> Any:
+        """A connection that was used before and is still there; None where there is none."""
+        try:
+            connection = self._get_conn()
+        except ClosedPoolError:
+            return None
+        if not connection.is_closed:
+            return connection
+        self._put_conn(connection)
+        return None
+
+    def give_back(self, connection: Any) -> None:
+        """The connection may be used again."""
+        self._put_conn(connection)
+
+
+class _Pool(_KeptMixin):
     ConnectionCls = _Connection
 
 
-class _SecurePool(HTTPSConnectionPool):
+class _SecurePool(_KeptMixin, HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
