@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import json
 import math
 from collections import UserDict
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -128,6 +130,50 @@ def test_a_span_that_cannot_be_read_costs_only_itself(everything: list[ReadableS
     assert [span.name for span in spans] == [everything[0].name, everything[1].name]
     assert [(drop.reason, drop.count) for drop in drops] == [(DropReason.UNREADABLE, 1)] * 2
     assert "secret" not in "".join(drop.detail for drop in drops)
+
+
+@pytest.fixture
+def slots() -> Iterator[Any]:
+    """The module that reads slots, which forgets what it knows of classes before and after."""
+    module = importlib.import_module("otel_langfuse.spans._slots")
+    for is_over in (False, True):
+        module._KEEPS.clear()
+        module._slots_say_the_same.cache_clear()
+        if not is_over:
+            yield module
+
+
+def test_the_sdks_slots_say_what_its_properties_do(everything: list[ReadableSpan], slots: Any) -> None:
+    assert slots._slots_say_the_same()
+    by_slots, _ = from_sdk(everything)
+    assert {ReadableSpan: True} == slots._KEEPS
+    slots._KEEPS[ReadableSpan] = False
+    by_properties, _ = from_sdk(everything)
+    assert by_slots == by_properties
+
+
+@pytest.mark.parametrize("broken", ["_name", "_kind", "_parent", "_status", "_events", "_links", "_attributes", "_end_time"])
+def test_where_a_slot_says_something_else_the_properties_are_read(
+    broken: str, slots: Any, everything: list[ReadableSpan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, _ = from_sdk(everything)
+    slots._KEEPS.clear()
+    slots._slots_say_the_same.cache_clear()
+    names = slots._SLOTS.__reduce__()[1]
+    other = ["_resource" if name.split(".")[0] == broken else name for name in names]
+    monkeypatch.setattr(slots, "_SLOTS", attrgetter(*other))  # as if an SDK kept something else there
+    assert not slots._slots_say_the_same()
+    assert from_sdk(everything)[0] == before
+
+
+def test_of_a_class_with_a_property_of_its_own_that_one_is_read() -> None:
+    class Renamed(ReadableSpan):
+        @property
+        def name(self) -> str:
+            return "other"
+
+    one = Renamed("name", SpanContext(1, 2, False), resource=SdkResource({}))
+    assert [span.name for span in from_sdk([one])[0]] == ["other"]
 
 
 def test_attributes_that_the_caller_has_copied_are_taken_instead_of_the_spans(everything: list[ReadableSpan]) -> None:
