@@ -131,7 +131,7 @@ def refuses(url: str, protocol: str, **settings: Any) -> str:
     """One export does not arrive; returns what is said of it."""
     exporter = LangfuseOTLPExporter(endpoint=url, protocol=protocol, timeout=0.3, **settings)
     assert exporter.export(sdk_spans(["a"])) is FAILURE
-    response = exporter._transport.send(Request("otlp", exporter.target.url, {}, b"", ()), 2)
+    response = exporter._outgoing._transport.send(Request("otlp", exporter.target.url, {}, b"", ()), 2)
     exporter.shutdown()
     return f"{response.error} {response.headers.get('grpc-message')}"
 
