@@ -294,12 +294,18 @@ def test_switched_off_it_sends_nothing(langfuse: Server, monkeypatch: pytest.Mon
 # -- beside configure() ------------------------------------------------------------------------------------------------
 
 
-def test_configure_for_the_same_project_takes_over_from_the_exporter_without_losing_or_doubling(
-    langfuse: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+def behind_the_sdks_own_processor() -> tuple[LangfuseTracesExporter, TracerProvider]:
+    """Our exporter as the agent makes and adds it."""
     exporter = LangfuseTracesExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
+    return exporter, provider
+
+
+def test_configure_for_the_same_project_takes_over_from_the_exporter_without_losing_or_doubling(
+    langfuse: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporter, provider = behind_the_sdks_own_processor()
     tracer = provider.get_tracer("t")
     tracer.start_span("before").end()
     client = configure(tracer_provider=provider, mask=lambda data: data.replace("TOPSECRET", "***"))
@@ -313,9 +319,7 @@ def test_configure_for_the_same_project_takes_over_from_the_exporter_without_los
 
 
 def test_configure_for_another_project_leaves_the_exporter_alone(langfuse: Server) -> None:
-    exporter = LangfuseTracesExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    _, provider = behind_the_sdks_own_processor()
     with Server() as other:
         configure(tracer_provider=provider, base_url=other.url)
         provider.get_tracer("t").start_span("a").end()
@@ -327,9 +331,7 @@ def test_configure_for_another_project_leaves_the_exporter_alone(langfuse: Serve
 def test_a_processor_by_hand_for_the_same_project_sends_in_place_of_the_exporter(
     langfuse: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    exporter = LangfuseTracesExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    exporter, provider = behind_the_sdks_own_processor()
     tracer = provider.get_tracer("t")
     tracer.start_span("before").end()
     processor = LangfuseSpanProcessor()

@@ -52,6 +52,18 @@ work()
 """
 
 
+# Around it, for a program that sets up OpenTelemetry itself and then needs no client of ours.
+PROVIDER = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+provider = TracerProvider()
+"""
+GLOBAL = "trace.set_tracer_provider(provider)\n"
+NO_CLIENT = """
+from otel_langfuse import client
+assert not client._clients
+"""
+
 LANGCHAIN = """
 from langchain_core.runnables import RunnableLambda
 from otel_langfuse.langchain import CallbackHandler
@@ -214,21 +226,8 @@ def test_an_existing_provider_is_joined_and_its_other_processors_get_the_same_sp
 
 @pytest.mark.parametrize("is_global", [True, False])
 def test_a_processor_of_the_applications_own_is_all_there_is(is_global: bool, tmp_path: Path) -> None:
-    script = f"""
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-    from otel_langfuse import LangfuseSpanProcessor, observe
-    provider = TracerProvider()
-    provider.add_span_processor(LangfuseSpanProcessor())
-    if {is_global}:
-        trace.set_tracer_provider(provider)
-    @observe
-    def work(): pass
-    work()
-    from otel_langfuse import client
-    assert not client._clients
-    """
-    assert not run(script, tmp_path)
+    made = "from otel_langfuse import LangfuseSpanProcessor\nprovider.add_span_processor(LangfuseSpanProcessor())\n"
+    assert not run(PROVIDER + made + is_global * GLOBAL + OBSERVE + NO_CLIENT, tmp_path)
     assert len(stored(tmp_path)) == int(is_global)
 
 
@@ -257,22 +256,12 @@ def test_configuring_later_takes_its_place(tmp_path: Path) -> None:
 
 def test_the_agents_exporter_is_not_joined_by_a_second_one(tmp_path: Path) -> None:
     """As the agent makes it: by its entry point, behind the SDK's own processor."""
-    script = """
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from otel_langfuse.exporters.entry_points import LangfuseTracesExporter
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(LangfuseTracesExporter()))
-    trace.set_tracer_provider(provider)
-    from otel_langfuse import observe
-    @observe
-    def work(): pass
-    work()
-    from otel_langfuse import client
-    assert not client._clients
-    """
-    assert not run(script, tmp_path)
+    made = """
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from otel_langfuse.exporters.entry_points import LangfuseTracesExporter
+provider.add_span_processor(BatchSpanProcessor(LangfuseTracesExporter()))
+"""
+    assert not run(PROVIDER + made + GLOBAL + OBSERVE + NO_CLIENT, tmp_path)
     assert len(stored(tmp_path)) == 1
 
 

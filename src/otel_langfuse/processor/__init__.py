@@ -38,7 +38,7 @@ from otel_langfuse.span_context import SAMPLED, TRACE_FLAGS, TRACE_STATE
 from otel_langfuse.spans import to_sdk
 from otel_langfuse.stats import Ledger
 
-from ._senders import Foreign, Ours
+from ._senders import Before, Foreign, Ours
 from ._settings import FUNCTIONS, ProcessorSettings
 
 if TYPE_CHECKING:
@@ -199,12 +199,12 @@ class LangfuseSpanProcessor(SpanProcessor):
         )
 
     def _new_batch(self, exporter: SpanExporter, config: Config) -> Batch[Any]:
-        parts = (self._masking, self._choice, self._ledger, self._component)
-        ours = Ours(exporter, *parts) if isinstance(exporter, LangfuseExporter) else None
+        before = Before(self._masking, self._choice, self._ledger, self._component)
+        ours = Ours(exporter, before) if isinstance(exporter, LangfuseExporter) else None
         self._media = exporter.media if isinstance(exporter, LangfuseExporter) else media_way_for(config, _name(exporter))
         keeps = isinstance(exporter, LangfuseExporter) and exporter.keeps
         return Batch(
-            ours or Foreign(exporter, *parts, media=self._media),
+            ours or Foreign(exporter, before, media=self._media),
             self._ledger,
             max_items=config.max_queue_spans,
             max_bytes=config.max_queue_bytes,

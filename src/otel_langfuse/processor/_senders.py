@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -22,22 +22,21 @@ from otel_langfuse.stats import Ledger
 from otel_langfuse.transport import suppressed
 
 
+class Before(NamedTuple):
+    """What spans pass before an exporter has them, whosever it is; and who counts and measures."""
+
+    mask: Masking | None
+    choice: Choice
+    ledger: Ledger
+    component: meters.Component
+
+
 class Ours:
     """Behind the queue: one of our exporters, which takes our ``Span``s."""
 
-    def __init__(
-        self,
-        exporter: LangfuseExporter,
-        mask: Masking | None,
-        choice: Choice,
-        ledger: Ledger,
-        component: meters.Component,
-    ) -> None:
+    def __init__(self, exporter: LangfuseExporter, before: Before) -> None:
         self._exporter = exporter
-        self._mask = mask
-        self._choice = choice
-        self._ledger = ledger
-        self._component = component
+        self._mask, self._choice, self._ledger, self._component = before
         self._preparing: set[int] = set()
 
     def send(self, sending: Sending[Any]) -> None:
@@ -81,21 +80,9 @@ class Ours:
 class Foreign:
     """Behind the queue: anybody's exporter, which takes the SDK's spans. What it does about retries is its own affair."""
 
-    def __init__(
-        self,
-        exporter: SpanExporter,
-        mask: Masking | None,
-        choice: Choice,
-        ledger: Ledger,
-        component: meters.Component,
-        *,
-        media: MediaWay | None,
-    ) -> None:
+    def __init__(self, exporter: SpanExporter, before: Before, *, media: MediaWay | None) -> None:
         self._exporter = exporter
-        self._mask = mask
-        self._choice = choice
-        self._ledger = ledger
-        self._component = component
+        self._mask, self._choice, self._ledger, self._component = before
         self._media = media
 
     def send(self, sending: Sending[Any]) -> None:

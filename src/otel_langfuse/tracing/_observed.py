@@ -131,6 +131,13 @@ def _is_streaming_response(result: Any) -> bool:
 # -- the four kinds of functions -----------------------------------------------------------------------------------------------
 
 
+def _failed(span: Span, token: Token[Context], error: BaseException) -> None:
+    """Ends the span of a call that has raised. The caller's context is as before."""
+    detach(token)
+    _ending.record(span, error)
+    _ending.end(span)
+
+
 def plain(calls: Calls) -> Callable[..., Any]:
     def observed(*args: Any, **kwargs: Any) -> Any:
         started = calls.begin(args, kwargs)
@@ -141,9 +148,7 @@ def plain(calls: Calls) -> Callable[..., Any]:
         try:
             result = calls.target(*args, **kwargs)
         except BaseException as error:
-            detach(token)
-            _ending.record(span, error)
-            _ending.end(span)
+            _failed(span, token, error)
             raise
         detach(token)
         return calls.returned(span, context, result)
@@ -161,9 +166,7 @@ def _coroutine(calls: Calls) -> Callable[..., Coroutine[Any, Any, Any]]:
         try:
             result = await calls.target(*args, **kwargs)
         except BaseException as error:
-            detach(token)
-            _ending.record(span, error)
-            _ending.end(span)
+            _failed(span, token, error)
             raise
         detach(token)
         return calls.returned(span, context, result)
