@@ -79,13 +79,17 @@ class _Hold:
 
 
 class _Ticket:
-    """One of the media on its way. ``outcome``: None as long as it is not known, "" if they have arrived, else why not."""
+    """One of the media on its way.
 
-    __slots__ = ("hold", "media", "outcome")
+    ``is_sent``: somebody tries. ``outcome``: None as long as it is not known, "" if they have arrived, else why not.
+    """
+
+    __slots__ = ("hold", "is_sent", "media", "outcome")
 
     def __init__(self, media: Media, hold: _Hold) -> None:
         self.media = media
         self.hold = hold
+        self.is_sent = False
         self.outcome: str | None = None
 
 
@@ -111,8 +115,9 @@ class MediaWay:
         self._batch: Batch[_Ticket] | None = None
         self._reset()
         if sender is not None:
+            self._worker = _Worker(self, sender)
             self._batch = Batch(
-                _Worker(self, sender),
+                self._worker,
                 self._ledger,
                 max_items=MAX_QUEUE_MEDIA,
                 max_bytes=max_queue_bytes,
@@ -147,6 +152,8 @@ class MediaWay:
         with self.changed:
             while hold.open and (left_s := hold.time_left_s()) > 0:
                 self.changed.wait(min(left_s, STEP_S))
+            if not sending.stopping and any(one.is_sent and one.outcome is None for some in tickets for one in some):
+                self._worker.pause()  # now: whoever tries still has to notice, and spans after these may have media
             return [_told(span, some) if some else span for span, some in zip(spans, tickets, strict=True)]
 
     def given_up(self, spans: Sequence[Span]) -> Sequence[Span]:
@@ -235,12 +242,17 @@ class _Worker:
         patience = _ForOne(ticket.hold, sending)
         if patience.time_left_s() <= 0:
             return Drop(DropReason.SEND_FAILED, 1, "their spans could not wait any longer; media_wait says how long they do")
+        ticket.is_sent = True
         drop = self._sender.deliver(ticket.media, patience)
         if drop is None:
             self._not_before = -math.inf
         elif drop.reason is DropReason.SEND_FAILED and not sending.stopping:
-            self._not_before = time.monotonic() + PAUSE_S
+            self.pause()
         return drop
+
+    def pause(self) -> None:
+        """For a while none are sent, and no spans wait for any. Called on any thread."""
+        self._not_before = time.monotonic() + PAUSE_S
 
     def flush(self, timeout_s: float) -> bool:  # noqa: ARG002 - nothing is kept back
         return True
