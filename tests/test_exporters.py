@@ -200,10 +200,10 @@ def test_export_takes_no_longer_than_its_timeout(step: Any) -> None:
 
 
 def test_all_tries_together_take_no_longer_than_the_timeout() -> None:
-    with Server(late(0.7, status(503, Retry_After="0")), hang) as server:
+    with Server(late(0.9, status(503, Retry_After="0")), hang) as server:
         begin = time.monotonic()
-        assert otlp(server, timeout=0.9).export(sdk_spans(["a"])) is FAILURE
-        assert time.monotonic() - begin < 0.9 + SLACK_S
+        assert otlp(server, timeout=1.6).export(sdk_spans(["a"])) is FAILURE
+        assert time.monotonic() - begin < 1.6 + SLACK_S
         assert len(server.received) == 2
 
 
