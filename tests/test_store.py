@@ -456,16 +456,16 @@ from test_store import FULL
 from otel_langfuse.store import Store
 store = Store(sys.argv[1])
 store.write([FULL._replace(id="parent-0")])
-inherited = store._handles[os.getpid()].connection
+inherited = store._file.handles[os.getpid()].connection
 references = sys.getrefcount(inherited)
 children = []
 for i in range(3):
     child = os.fork()
     if child == 0:
-        assert not store._handles and sys.getrefcount(inherited) >= references  # left alone, and never let go
+        assert not store._file.handles and sys.getrefcount(inherited) >= references  # left alone, and never let go
         if i:
             store.write([FULL._replace(id=f"child-{i}")])
-            assert store._handles[os.getpid()].connection is not inherited
+            assert store._file.handles[os.getpid()].connection is not inherited
         sys.exit(0)  # the whole end of an interpreter: whatever it holds is taken down
     children.append(child)
     store.write([FULL._replace(id=f"parent-{i + 1}")])
@@ -518,13 +518,13 @@ def many():
     store.write((FULL._replace(id=f"many-{i}") for i in range(3000)))
 thread = threading.Thread(target=many)
 thread.start()
-handle = store._handles[os.getpid()]
+handle = store._file.handles[os.getpid()]
 while not (handle.lock.locked() and handle.connection.in_transaction): time.sleep(0.0005)
 child = os.fork()  # in the middle of the transaction
 if child == 0: sys.exit(0)
 os.waitpid(child, 0)
 thread.join()
-print(len(store.trace("a")), store._handles[os.getpid()].connection.execute("PRAGMA integrity_check").fetchone()[0])
+print(len(store.trace("a")), store._file.handles[os.getpid()].connection.execute("PRAGMA integrity_check").fetchone()[0])
 """
 
 
