@@ -724,8 +724,8 @@ def test_what_shutdown_cannot_send_in_time_is_on_disk(path: Path) -> None:
         end_spans(processor, *numbered(95))
         assert until(lambda: len(server.received) == 1), "the first batch is on its way"
         begin = time.monotonic()
-        assert processor.shutdown(1000) is False
-        assert time.monotonic() - begin < 1 + SLACK_S
+        assert processor.shutdown(3000) is False, "of which a third is for the disk, so that a loaded machine finds the time"
+        assert time.monotonic() - begin < 3 + SLACK_S
         assert processor.stats() == (95, 0, 0, {}, 95)
         end_spans(processor, "late")
         assert processor.stats() == (96, 0, 0, {"after_shutdown": 1}, 95)
