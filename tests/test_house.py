@@ -52,7 +52,8 @@ PRIVATE_SLOTS = {
     "it; without it, nobody is seen, and both record",
     "_events": "the SDK's span: the public property copies, mostly nothing; without it, that one is read",
     "_instrumentation_scope": "the SDK's span, with its _name, _context, _parent, _resource, _kind and the like: fifteen of "
-    "its properties read in one call (spans/_slots.py); where they do not say what the properties do, those are read",
+    "its properties read in one call (spans/_slots.py); where they do not say what the properties do, those are read; and those "
+    "three are asked when a span starts and ends; without them, the properties are, and more is asked",
     "_status": "as above",
     "_status_code": "of its Status: as above",
     "_description": "of its Status: as above",

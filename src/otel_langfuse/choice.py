@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags, format_span_id
+from opentelemetry.trace import DEFAULT_TRACE_STATE, TraceFlags, format_span_id
 
 from . import attributes as names
 from .batch import Batch, Sending
@@ -22,7 +23,7 @@ from .pipeline import sample
 from .pipeline.lineage import Kin, Lineage, Link
 from .pipeline.tail import Tail, Trace, WaitingTraces, Whole, verdict
 from .propagation import projects, stamped
-from .span_context import SAMPLED, SPAN_ID, TRACE_FLAGS, TRACE_STATE
+from .span_context import KIND, SAMPLED, SPAN_ID, TRACE_FLAGS, TRACE_STATE
 from .spans import IS_REMOTE, Reader, from_sdk, unreadable, with_attributes
 from .stats import Ledger
 
@@ -72,7 +73,7 @@ class Choice:
         self._predicate = predicate
         self._rules = () if tail is None else tuple(tail.rules)
         self._ledger = ledger
-        self._told: dict[int, bool] = {}
+        self._told: OrderedDict[int, bool] = OrderedDict()
         route = member.route
         filters = self._words is not None or predicate is not None
         drops = filters or route.is_named or route.is_default is not None or route.by is not None
@@ -80,7 +81,11 @@ class Choice:
         self.lineage = Lineage(self._expects) if drops or tail is not None or bound < sample.ALL else None
         says_all = predicate is None and tail is None and bound >= sample.ALL and route.by is None
         self._scopes = self._words.scopes if self._words is not None and says_all else None  # else something else counts, too
-        self._sure: dict[int, Any] = {}  # id of a tracer's scope -> itself, which is held so that no other one has its id
+        # Id of a tracer's scope -> itself, which is held so that no other one has its id: of those whose spans are all kept ...
+        self._sure: dict[int, Any] = {}
+        self._unsure: dict[int, Any] = {}  # ... and of all others
+        self.tells_at_end = self.lineage is None or self._scopes is not None
+        """Whether ``at_end`` ever tells something."""
         self._asks_at_start = tail is not None or bound < sample.ALL
         self._places = drops or tail is not None
         self.waiting: WaitingTraces[Ended] | None = None if tail is None else WaitingTraces(tail)
@@ -93,57 +98,80 @@ class Choice:
     # -- the application's threads ---------------------------------------------------------------------------------------------
 
     def start(self, span: Any, lineage: Lineage, batch: Batch[Any]) -> None:
-        """A span starts."""
-        context, parent = span.context, span.parent
-        is_sure = self._scopes is not None and self._is_sure(span, context)
+        """A span starts. Of one that is sent whatever it will carry, below the parent that it names, nothing is remembered.
+
+        This and ``at_end`` run for each span, so they read the slots behind the SDK's properties; without these, the properties.
+        """
+        try:
+            context, parent, scope = span._context, span._parent, span._instrumentation_scope  # noqa: SLF001
+        except AttributeError:
+            context, parent, scope = span.context, span.parent, span.instrumentation_scope
+        may_be = self._scopes is not None and self._unsure.get(id(scope)) is not scope
+        is_sure = may_be and self._is_sure(context, scope)
         if is_sure and (parent is None or lineage.is_sent(parent)):
             return
-        kin = lineage.start(span, context.span_id, parent)
-        kin.is_sure = is_sure
+        kin = lineage.start(span, context[SPAN_ID] if type(context) is KIND else context.span_id, parent)
+        if is_sure:
+            kin.is_sure = True
         if self._asks_at_start and kin.is_root:
-            if kin.sampled_out is None:
-                kin.sampled_out = not self._is_sampled(span, context)
-            waiting = self.waiting
-            if waiting is not None and not kin.sampled_out and context.trace_flags & TraceFlags.SAMPLED:
-                batch.hold(lambda now: waiting.begin(context.trace_id, now))
+            self._sample(span, context, kin, batch)
 
-    def keeps(self, span: Any, context: Any) -> bool:
-        """Whether a finished span is kept whatever it carries, below the parent that it names. If not, that is to be asked.
-
-        Of a ``SpanContext`` without a tracestate only, and where every span of the provider is for this destination.
-        """
-        lineage = self.lineage
-        if self._scopes is None or lineage is None:
+    def _is_sure(self, context: Any, scope: Any) -> bool:
+        """Whether a span of this context and scope is kept whatever it carries."""
+        if projects or not self._member.takes_all or type(context) is not KIND or not context[TRACE_FLAGS] & SAMPLED:
             return False
-        try:
-            if not context[TRACE_FLAGS] & SAMPLED or (lineage.running and context[SPAN_ID] in lineage.running):
-                return False
-            if not self._has_sure_scope(span):
-                return False
-            parent = span.parent
-            return parent is None or lineage.is_sent(parent)
-        except Exception:  # noqa: BLE001 - of a foreign span: what is wrong with it, the long way says
-            return False
-
-    def _is_sure(self, span: Any, context: Any) -> bool:
-        """Whether a span is kept by its instrumentation scope alone; of scopes that were seen before."""
-        if projects or not self._member.takes_all or type(context) is not SpanContext:
-            return False
-        parts: Any = context
-        if parts[TRACE_STATE] is not DEFAULT_TRACE_STATE or not parts[TRACE_FLAGS] & SAMPLED:
-            return False
-        return self._has_sure_scope(span)
-
-    def _has_sure_scope(self, span: Any) -> bool:
-        scope = span.instrumentation_scope
-        return scope is not None and (self._sure.get(id(scope)) is scope or self._is_sure_of(scope))
+        return context[TRACE_STATE] is DEFAULT_TRACE_STATE and (self._sure.get(id(scope)) is scope or self._is_sure_of(scope))
 
     def _is_sure_of(self, scope: Any) -> bool:
-        if self._scopes is None or self._scopes.get(scope.name) is not True:
+        """Whether spans of this scope are; False as long as none has ended yet."""
+        if scope is None or self._scopes is None or scope.name not in self._scopes:
             return False
-        if len(self._sure) < span_filter.MAX_SCOPES:
-            self._sure[id(scope)] = scope
-        return True
+        is_sure = self._scopes[scope.name] is True
+        known = self._sure if is_sure else self._unsure
+        if len(known) >= span_filter.MAX_SCOPES:  # somebody makes a tracer for each request
+            known.clear()
+        known[id(scope)] = scope
+        return is_sure
+
+    def _sample(self, span: Any, context: Any, kin: Kin, batch: Batch[Any]) -> None:
+        """The first span of a trace starts: whether the trace is sampled, and if so, that it is waited for."""
+        if kin.sampled_out is None:
+            kin.sampled_out = not self._is_sampled(span, context)
+        waiting = self.waiting
+        if waiting is not None and not kin.sampled_out and context.trace_flags & TraceFlags.SAMPLED:
+            batch.hold(lambda now: waiting.begin(context.trace_id, now))
+
+    def at_end(self, span: Any) -> bool | None:
+        """What becomes of a finished span, as far as that can be told quickly: for most spans of an application that is all.
+
+        Only to be asked where every span of the provider is for this destination, and no context names a project.
+
+        Returns:
+            True: it is sent, below the parent that it names. False: the filter leaves it out, which is noted and counted. None:
+            more has to be asked.
+        """
+        lineage, words = self.lineage, self._words
+        try:
+            context = span._context  # noqa: SLF001
+            if type(context) is not KIND or context[TRACE_STATE] is not DEFAULT_TRACE_STATE or not context[TRACE_FLAGS] & SAMPLED:
+                return None
+            if lineage is None:
+                return True
+            scope = span._instrumentation_scope  # noqa: SLF001
+            if self._scopes is None or words is None or scope is None:
+                return None
+            if self._sure.get(id(scope)) is not scope:
+                if words(scope.name, attributes_of(span)):
+                    return None
+                lineage.dropped(context[SPAN_ID])
+                self._ledger.refuse(DropReason.FILTERED)
+                return False
+            parent = span._parent  # noqa: SLF001
+            if lineage.running or lineage.ended:  # it may be among them, or its parent, which may not be sent
+                return (context[SPAN_ID] not in lineage.running and (parent is None or lineage.is_sent(parent))) or None
+            return parent is None or (type(parent) is KIND and bool(parent[TRACE_FLAGS] & SAMPLED)) or None
+        except Exception:  # noqa: BLE001 - of a foreign span: what is wrong with it, the long way says
+            return None
 
     def why_not(self, span: Any, context: Any, attributes: Mapping[str, Any], kin: Kin | None) -> tuple[DropReason | None, str]:
         """Why a finished span is not for this destination, or None; and what went wrong."""
@@ -209,8 +237,8 @@ class Choice:
             told = self._told
             told[context.trace_id] = kept
             if len(told) > MAX_TOLD:
-                with suppress(RuntimeError, StopIteration):  # another thread was at it
-                    told.pop(next(iter(told)), None)
+                with suppress(KeyError):  # another thread was at it
+                    told.popitem(last=False)
         return kept
 
     def _expects(self, span: Any) -> bool:

@@ -9,6 +9,8 @@ matter which TracerProvider they are on, which was first, or whether one of them
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
+from contextlib import suppress
 from typing import Any, Final
 
 MAX_SPANS: Final = 100_000
@@ -20,14 +22,15 @@ class Doubles:
 
     def __init__(self, project: object) -> None:
         self.project = project
-        self._noted: dict[int, None] = {}
+        self._noted: OrderedDict[int, None] = OrderedDict()
 
     def note(self, context: Any) -> None:
         """A processor has the span of this context."""
         noted = self._noted
         noted[_key(context)] = None
         if len(noted) > MAX_SPANS:
-            noted.pop(next(iter(noted), 0), None)
+            with suppress(KeyError):  # another thread was at it
+                noted.popitem(last=False)
 
     def take(self, context: Any) -> bool:
         """Whether a processor has it; asked once for each span."""

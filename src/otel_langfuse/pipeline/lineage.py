@@ -15,14 +15,15 @@ Pure, and safe on any thread: each step is one operation on a dict. Bounded: of 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 from weakref import ref
 
-from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace import TraceFlags
 
-from otel_langfuse.span_context import SAMPLED, SPAN_ID, TRACE_FLAGS
+from otel_langfuse.span_context import KIND, SAMPLED, SPAN_ID, TRACE_FLAGS
 
 MAX_SPANS: Final = 20_000
 
@@ -38,11 +39,13 @@ class Link(NamedTuple):
     """What stands above a span: ``parent`` where that is a span of this process that had not ended when this one started.
 
     Else ``span_id`` is its parent's, if it has one; ``is_outside`` where no span that is sent from this process can be that.
+    ``sampled_out`` is the span's own, where it has ended, was dropped, and nothing else of it is remembered.
     """
 
     parent: Kin | None
     span_id: int | None
     is_outside: bool
+    sampled_out: bool | None = None
 
 
 _NOTHING: Final = Link(None, None, is_outside=True)
@@ -51,16 +54,14 @@ _NOTHING: Final = Link(None, None, is_outside=True)
 class Kin:
     """One span, and what stands above it. Made by ``Lineage`` without a constructor, which would be half of what it costs."""
 
-    __slots__ = ("below", "is_root", "is_sure", "kept", "sampled_out", "span", "span_id", "up")
-
     span_id: int
     span: Any  # a weak reference; None where nothing was seen of the start
     up: Link
-    below: Link | None  # what is ``up`` for its children, once it has one
-    kept: bool | None  # None while it runs
-    is_root: bool  # of what this process knows of the trace
-    is_sure: bool  # it will be kept whatever it carries
-    sampled_out: bool | None  # with its trace, as its parent; None where that is not known
+    below: Link | None = None  # what is ``up`` for its children, once it has one
+    kept: bool | None = None  # None while it runs
+    is_root = True  # of what this process knows of the trace
+    is_sure = False  # it will be kept whatever it carries
+    sampled_out: bool | None = None  # with its trace, as its parent; None where that is not known
 
 
 class Lineage:
@@ -72,28 +73,30 @@ class Lineage:
 
     def __init__(self, expects: Callable[[Any], bool]) -> None:
         self._expects = expects
-        self.running: dict[int, Kin] = {}
+        self.running: OrderedDict[int, Kin] = OrderedDict()
         """Those that run, by their ids."""
-        self._dropped: dict[int, Kin] = {}
+        self.ended: OrderedDict[int, Link] = OrderedDict()
+        """What stands above those that ended and were dropped, by their ids. Not more: they are many, and memory is slow."""
 
     def start(self, span: Any, span_id: int, parent: Any) -> Kin:
         """A span starts; ``parent`` is its parent's ``SpanContext``, or None."""
         kin = Kin()
         kin.span_id = span_id
         kin.span = span if span is None else ref(span)
-        kin.kept = kin.below = kin.sampled_out = None
-        kin.is_root = True
-        kin.is_sure = False
         running = self.running
         if parent is None:
             kin.up = _NOTHING
         else:
-            above = parent.span_id
+            above = parent[SPAN_ID] if type(parent) is KIND else parent.span_id
             known = running.get(above)
             if known is None:
-                known = self._dropped.get(above)
-            if known is None:
-                kin.up = Link(None, above, parent.is_remote or not parent.trace_flags & TraceFlags.SAMPLED)
+                up = self.ended.get(above)
+                if up is None:
+                    kin.up = Link(None, above, parent.is_remote or not parent.trace_flags & TraceFlags.SAMPLED)
+                else:
+                    kin.sampled_out = up.sampled_out
+                    kin.up = up = _shortened(up)
+                    kin.is_root = up.parent is None
             else:
                 kin.sampled_out = known.sampled_out
                 up = known.below
@@ -112,13 +115,13 @@ class Lineage:
 
     def is_sent(self, parent: Any) -> bool:
         """Whether a span below ``parent`` (its ``SpanContext``) hangs on it for sure, as far as this process knows."""
-        is_plain = type(parent) is SpanContext
-        if self.running or self._dropped:
+        is_plain = type(parent) is KIND
+        if self.running or self.ended:
             span_id = parent[SPAN_ID] if is_plain else parent.span_id
             known = self.running.get(span_id)
             if known is not None:
                 return known.is_sure
-            if span_id in self._dropped:
+            if span_id in self.ended:
                 return False
         return bool((parent[TRACE_FLAGS] if is_plain else parent.trace_flags) & SAMPLED)
 
@@ -140,10 +143,10 @@ class Lineage:
         if kin is not None:
             kin.kept = False
             kin.below = kin.span = None
-            self._dropped[span_id] = kin
+            self.ended[span_id] = kin.up if kin.sampled_out is None else kin.up._replace(sampled_out=kin.sampled_out)
             self.running.pop(span_id, None)
-            if len(self._dropped) > MAX_SPANS:
-                _drop_first(self._dropped)
+            if len(self.ended) > MAX_SPANS:
+                _drop_first(self.ended)
 
     def nearest(self, up: Link) -> Above:
         """The nearest kept ancestor of a span below this link, as far as can be known now."""
@@ -172,6 +175,7 @@ def _shortened(up: Link) -> Link:
     return up
 
 
-def _drop_first(spans: dict[int, Kin]) -> None:
-    with suppress(RuntimeError, StopIteration):  # another thread was at it: the next one drops it
-        spans.pop(next(iter(spans)), None)
+def _drop_first(spans: OrderedDict[int, Any]) -> None:
+    """Of a plain dict, finding the first one takes the longer the more others were taken out before it."""
+    with suppress(KeyError):  # another thread was at it
+        spans.popitem(last=False)

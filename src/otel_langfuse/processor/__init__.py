@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceFlags
+from opentelemetry.trace import DEFAULT_TRACE_STATE, TraceFlags
 
 from otel_langfuse import attributes as names
 from otel_langfuse import doubles, meters, model
@@ -34,7 +34,7 @@ from otel_langfuse.pipeline.mask import Masking
 from otel_langfuse.pipeline.route import Route, checked_route
 from otel_langfuse.pipeline.tail import Tail, checked
 from otel_langfuse.propagation import note_project, projects, propagating, set_propagated
-from otel_langfuse.span_context import SAMPLED, TRACE_FLAGS, TRACE_STATE
+from otel_langfuse.span_context import TRACE_STATE
 from otel_langfuse.spans import to_sdk
 from otel_langfuse.stats import Ledger
 
@@ -178,7 +178,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         # Where an exporter would send the same spans to the same project (see there), it is told of each.
         self._doubles = None if self._batch is None else doubles.for_processor(self.project)
         # But for what comes of projects and tracestate.
-        self._has_short_way = takes_arrivals and self._doubles is None
+        self._has_short_way = takes_arrivals and self._doubles is None and self._choice.tells_at_end
         if config.trust_baggage:
             propagating.add("baggage")
 
@@ -247,16 +247,15 @@ class LangfuseSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queues the span, unless it was not sampled, is another project's, or is filtered or sampled out here."""
-        # The short way, for a span that is kept whatever it carries. No step of it raises for a span of the SDK.
         if self._has_short_way and not projects and self._member.takes_all:
-            context: Any = span.context
-            is_plain = type(context) is SpanContext and context[TRACE_STATE] is DEFAULT_TRACE_STATE
-            if is_plain and (self._lineage is None or self._choice.keeps(span, context)):
-                if context[TRACE_FLAGS] & SAMPLED:
-                    batch: Any = self._door
-                    batch.arrivals.append(span)
-                    if len(batch.arrivals) >= batch.look_at:
-                        batch.take_in()
+            is_sent = self._choice.at_end(span)
+            if is_sent:
+                batch: Any = self._door
+                batch.arrivals.append(span)
+                if len(batch.arrivals) >= batch.look_at:
+                    batch.take_in()
+                return
+            if is_sent is False:
                 return
         if self._doubles is not None:
             self._note_double(span, self._doubles)
@@ -309,11 +308,11 @@ class LangfuseSpanProcessor(SpanProcessor):
         if self._lineage is not None:
             self._lineage.dropped(context.span_id)
         self._choice.dropped(context, kin, batch)
-        self._ledger.start()
         if detail is None:
+            self._ledger.start()
             self._ledger.tally(reason)
         else:
-            self._ledger.drop(reason, 1, detail)
+            self._ledger.refuse(reason, detail)
 
     def replace(self, span: model.Span, original: Any) -> bool:
         """Queues a span that ended before, with the same ids and start, to take the place of the first. It counts as one more.

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanContext, TraceState
+from opentelemetry.trace import DEFAULT_TRACE_STATE, TraceState
 from opentelemetry.trace.propagation import get_current_span
 
-from otel_langfuse.span_context import IS_REMOTE, SAMPLED, TRACE_FLAGS, TRACE_STATE
+from otel_langfuse.span_context import IS_REMOTE, KIND, SAMPLED, TRACE_FLAGS, TRACE_STATE
 
 ALWAYS: Final = "localParentSampled:AlwaysOnSampler"
 """What a sampler says of itself that samples all such children."""
@@ -46,7 +46,7 @@ class Asked:
         parent: Any = get_current_span() if parent_context is None else parent_context.get(self._key)
         if parent is not None and not attributes:
             above = parent.get_span_context()
-            is_known = type(above) is SpanContext and above[TRACE_STATE] is DEFAULT_TRACE_STATE
+            is_known = type(above) is KIND and above[TRACE_STATE] is DEFAULT_TRACE_STATE
             if is_known and above[TRACE_FLAGS] & SAMPLED and not above[IS_REMOTE]:
                 if self._said is None:
                     self._said = self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)

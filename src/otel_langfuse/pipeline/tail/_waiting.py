@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -59,8 +59,8 @@ class WaitingTraces(Generic[T]):
 
     def forget(self) -> None:
         """Nothing waits any more, and nothing is remembered: the state in a forked child."""
-        self._waiting: dict[int, Trace[T]] = {}
-        self._left: dict[int, Trace[T]] = {}
+        self._waiting: OrderedDict[int, Trace[T]] = OrderedDict()
+        self._left: OrderedDict[int, Trace[T]] = OrderedDict()
         self.count = 0
         self.bytes = 0
 
@@ -152,7 +152,7 @@ class WaitingTraces(Generic[T]):
         trace.left = True
         self._left[trace.key] = trace
         if len(self._left) > MAX_VERDICTS:
-            self._left.pop(next(iter(self._left)))
+            self._left.popitem(last=False)
         released = self._take(trace, members)
         trace.members = None
         if kept is not None:
