@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from otel_langfuse import LangfuseSpanProcessor, keep_rate
+from otel_langfuse.pipeline.filter import MAX_SCOPES
 from otel_langfuse.pipeline.lineage import MAX_SPANS, Lineage
 from servers import Server
 
@@ -371,6 +372,50 @@ def test_a_child_of_one_that_was_dropped_before_it_started_hangs_right_though_it
         with trace.use_span(http), app.llm.start_as_current_span("background"):
             pass
     assert app.tree() == {"background": "agent", "*agent": None}
+
+
+def test_nothing_stays_remembered_of_one_whose_parent_turned_out_to_be_kept() -> None:
+    app = warm(App(filter="llm"))
+    running = app.processor._choice.lineage.running  # type: ignore[union-attr]
+    above = app.web.start_span("mine")
+    below = app.llm.start_span("model", context=trace.set_span_in_context(above))
+    above.set_attribute("gen_ai.request.model", "m")
+    above.end()
+    below.end()
+    assert not running
+    assert app.tree() == {"*mine": None, "model": "mine"}
+
+
+def test_a_tracer_for_each_request_is_not_remembered_for_ever() -> None:
+    app = warm(App(filter="llm"))
+    for number in range(MAX_SCOPES + 100):
+        app.provider.get_tracer("openinference.app", str(number)).start_span("model").end()
+        app.provider.get_tracer("web", str(number)).start_span("request").end()
+    choice = app.processor._choice
+    assert 0 < len(choice._sure) <= MAX_SCOPES
+    assert 0 < len(choice._unsure) <= MAX_SCOPES
+
+
+def test_a_child_that_starts_after_the_end_of_one_that_was_sampled_out_is_sampled_out_too() -> None:
+    lineage = Lineage(lambda _: True)
+    lineage.start(Spanlike(), 1, None).sampled_out = True
+    lineage.dropped(1)
+    child = lineage.start(Spanlike(), 2, context(1))
+    assert child.sampled_out is True
+    assert child.is_root
+    lineage.dropped(2)
+    assert lineage.start(Spanlike(), 3, context(2)).sampled_out is True
+
+
+def test_a_child_that_starts_after_its_parent_was_dropped_is_no_root_below_one_that_runs() -> None:
+    lineage = Lineage(lambda _: True)
+    alive = Spanlike()
+    lineage.start(alive, 1, None)
+    lineage.start(Spanlike(), 2, context(1))
+    lineage.dropped(2)
+    child = lineage.start(Spanlike(), 3, context(2))
+    assert not child.is_root
+    assert lineage.nearest(child.up).span_id == 1
 
 
 def test_a_trace_state_that_says_no_is_heard_of_scopes_that_are_always_kept() -> None:
