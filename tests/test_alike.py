@@ -217,7 +217,7 @@ def assert_holds(step: Step, subject: Subject, other: Subject) -> bool:
             expected = other.span.name if value.key is None else other.attributes[value.key]
             assert fields[field] is expected
         else:
-            assert repr(fields[field]) == repr(value)
+            assert repr(fields[field]) == repr(_recipe._filled(value, other.attributes))
     return True
 
 
@@ -264,7 +264,7 @@ def test_a_rule_that_asks_for_exactly_text_is_found_out(wrong: Source) -> None:
     [
         *(str.lower, len, list, hash, str, repr, json.loads, "".join, lambda v: v == "a", lambda v: "a" in v, lambda v: v + "a"),
         *(lambda v: v[:1], lambda v: f"{v}", lambda v: {v: 1}, lambda v: v.strip(), lambda v: v in {"a"}, format),
-        *(lambda v: v.startswith(("a", "b")), lambda v: v < "a", lambda v: [v], lambda v: {"a": v}, lambda v: (v, v)),
+        *(lambda v: v.startswith(("a", "b")), lambda v: v < "a", lambda v: (v, v), lambda v: [{v}]),
     ],
 )
 def test_whatever_is_done_with_a_text_is_noted(examines: Callable[[Any], Any]) -> None:
@@ -279,6 +279,88 @@ def test_a_text_that_is_only_carried_is_not_noted() -> None:
     assert not trial.keys
     assert trial.fields is not None
     assert type(trial.fields["f0"]) is StandIn
+
+
+# -- rules of one's own --------------------------------------------------------------------------------------------------------
+
+
+def rules_of(**sources: Source) -> Index:
+    """Rules that set one field each."""
+    plain = {"type": computed(lambda: "span"), "level": computed(lambda: "DEFAULT"), "name": seen(lambda view: view.span.name)}
+    rules = {field: Rule(f"test/{field}/slug", {field: source}, "") for field, source in {**plain, **sources}.items()}
+    return Index([Convention("test", tuple(rules.values()))], {field: (rule.id,) for field, rule in rules.items()})
+
+
+def assert_same_by(index: Index, values: Sequence[dict[str, Any]], **changes: Sequence[Any]) -> Alike:
+    """Spans with these attributes, one after the other."""
+    memory = Alike(index)
+    for number, attributes in enumerate(values):
+        one = span(number + 1, attributes, **{name: some[number] for name, some in changes.items()})
+        (made,), (expected,) = (room._translated([one], index, some) for some in (memory, Alike(index)))
+        assert repr(made) == repr(expected), number
+    return memory
+
+
+def test_zero_is_not_minus_zero() -> None:
+    index = rules_of(usage_details=computed(lambda value: {"input": value}, attr("a")))
+    assert_same_by(index, [{"a": value} for value in [0.0] * 8 + [-0.0] * 3 + [0.0] * 3])
+
+
+def test_what_has_changed_in_a_span_that_is_unlike_is_not_forgotten() -> None:
+    index = rules_of(usage_details=computed(lambda value: {"input": value}, attr("a")))
+    assert_same_by(index, [*[{"a": 1000, "b": "text"}] * 8, {"a": 2000, "b": 7}, *[{"a": 2000, "b": "text"}] * 3])
+
+
+def test_a_rule_that_looks_at_another_key_by_and_by_is_asked_when_that_changes() -> None:
+    def read(view: View) -> Any:
+        return {"input": view.attributes["a"]} if view.attributes["a"] else {"input": view.attributes["b"], "other": [1]}
+
+    index = rules_of(usage_details=seen(read, attr("a")))
+    values = [*[{"a": 1000, "b": 2000}] * 8, *[{"a": 0, "b": 2000}] * 8, *[{"a": 0, "b": 3000}] * 3]
+    assert_same_by(index, values)
+    long = "sesame" * 100
+    memory = assert_same_by(index, [{**value, "b": long} for value in values])
+    assert not [text for text in texts_in(memory, set()) if "sesame" in text]
+
+
+def test_a_rule_that_looks_at_the_span_is_asked_for_every_one() -> None:
+    index = rules_of(
+        status_message=computed(str, seen(lambda view: view.span.start_time_unix_nano)),
+        version=seen(lambda view: None if view.attributes["a"] else str(view.span.kind), attr("a")),
+        input=seen(lambda view: {"kind": str(view.span.kind)}),
+    )
+    values = [*[{"a": 1000}] * 8, *[{"a": 0}] * 20]
+    assert_same_by(index, values, kind=[1] * 8 + [2, 3] * 10)
+
+
+def test_a_rule_that_does_not_win_any_more_leaves_its_place_to_others() -> None:
+    first = Rule("test/name/first", {"name": computed(lambda value: value if value > 5 else None, attr("a"))}, "")
+    second = Rule("test/name/second", {"name": attr("b")}, "")
+    plain = rules_of().conventions[0].rules
+    order = {"type": ("test/type/slug",), "level": ("test/level/slug",), "name": (first.id, second.id)}
+    index = Index([Convention("test", (*plain, first, second))], order)
+    assert_same_by(index, [{"a": value, "b": "text"} for value in [9] * 8 + [1] * 8 + [9] * 3 + [1, 9] * 20])
+
+
+def test_a_span_whose_name_begins_as_a_rule_asks_is_unlike_others() -> None:
+    index = rules_of(version=seen(lambda view: "special" if view.span.name.startswith("special") else None))
+    assert_same_by(index, [{}] * 12, name=["call"] * 6 + ["special call", "call"] * 3)
+
+
+def test_what_a_rule_makes_of_texts_holds_the_texts_of_each_span() -> None:
+    index = rules_of(
+        input=seen(lambda view: [{"a": view.attributes["a"], "b": ["fixed", view.attributes["b"], 1]}], attr("a")),
+        output=seen(lambda view: (view.attributes["a"],), attr("a")),
+        version=seen(lambda view: {"name": view.span.name}),
+    )
+    memory = assert_same_by(index, [{"a": f"a {n}", "b": f"b {n}"} for n in range(20)], name=[f"call {n}" for n in range(20)])
+    assert found(memory, [span(1, {"a": "x", "b": "y"})]) == [True]
+
+
+def test_a_type_that_goes_by_more_than_attributes_and_name_is_never_found_alike() -> None:
+    index = rules_of(type=seen(lambda view: "tool" if view.span.kind == 3 else "span"))
+    memory = assert_same_by(index, [{}] * 12, kind=[1, 1, 1, 3] * 3)
+    assert found(memory, [span(1, {})]) == [False]
 
 
 # -- memory, privacy, threads --------------------------------------------------------------------------------------------------

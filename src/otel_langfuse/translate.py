@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from otel_langfuse import attributes as key
@@ -13,9 +12,9 @@ from otel_langfuse.conventions import _javascript as js
 from otel_langfuse.conventions._alike import Alike, Origin
 from otel_langfuse.conventions._batch import counted_once
 from otel_langfuse.conventions._environment import normal_environment
-from otel_langfuse.conventions._metadata import Metadata, shown, user_metadata
+from otel_langfuse.conventions._metadata import of_both, shown, user_metadata
 from otel_langfuse.conventions._parameters import finished_parameters
-from otel_langfuse.conventions._plan import FIELDS, NO_FIELDS, Index, claim
+from otel_langfuse.conventions._plan import NO_FIELDS, Index, claim
 from otel_langfuse.conventions._repairs import repaired
 from otel_langfuse.conventions._tools import lift_tools
 from otel_langfuse.conventions._view import ResourceView, ScopeView, View, received_attributes
@@ -145,12 +144,13 @@ def _observation(view: View, others: Iterable[str], rules: Index, *, corrections
     claimed = claim(view, plan.groups, fields)
     is_root = not span.parent_span_id or (key.AS_ROOT in attributes and js.text(attributes[key.AS_ROOT]) == "true")
     updates = plan.has_trace_metadata or _updates_trace(attributes, plan.trace_updates)
-    metadata = Metadata(attributes, plan, view.resource, view.scope, shown(view, others, corrections=corrections))
-    trace = _trace(attributes, fields, claimed, metadata, is_root=is_root) if is_root or updates else _NO_TRACE
-    observation_metadata = metadata.of_observation()
-    if plan.has_tools or "tools" in observation_metadata:
-        fields["input"], observation_metadata = lift_tools(fields["input"], observation_metadata)
-    return _made(span, fields, claimed, observation_metadata, trace, is_root=is_root, updates=updates)
+    texts = shown(view, others, corrections=corrections)
+    metadata = of_both(attributes, plan, view.resource, view.scope, texts, is_root=is_root)
+    observation = _made(span, attributes, fields, claimed, metadata, is_root=is_root, updates=updates)
+    if plan.has_tools or "tools" in metadata[0]:
+        given, left = lift_tools(observation.input, metadata[0])
+        return observation._replace(input=given, metadata=left)
+    return observation
 
 
 def _of_alike(span: Span, memory: Alike, origin: _Origin) -> Observation | None:
@@ -162,30 +162,40 @@ def _of_alike(span: Span, memory: Alike, origin: _Origin) -> Observation | None:
     if found is None:
         return None
     recipe, fields, texts = found
-    attributes = span.attributes
     plan, claimed, is_root, updates = recipe.plan, recipe.claimed.copy(), recipe.is_root, recipe.updates
-    received = recipe.received(attributes) if plan.has_metadata else attributes
-    metadata = Metadata(received, plan, origin.resource, origin.scope, {"attributes": texts} if recipe.has_shown else {})
-    observation_metadata = metadata.of_observation()
-    if "tools" in observation_metadata:
+    attributes = recipe.received(span.attributes) if plan.has_metadata else span.attributes
+    listed = {"attributes": texts} if recipe.has_shown else {}
+    metadata = of_both(attributes, plan, origin.resource, origin.scope, listed, is_root=is_root)
+    if "tools" in metadata[0]:
         return None
-    trace = _trace(attributes, fields, claimed, metadata, is_root=is_root) if is_root or updates else _NO_TRACE
-    return repaired(_made(span, fields, claimed, observation_metadata, trace, is_root=is_root, updates=updates))
+    return repaired(_made(span, attributes, fields, claimed, metadata, is_root=is_root, updates=updates))
 
 
 def _made(
     span: Span,
+    attributes: Mapping[str, Any],
     fields: Mapping[str, Any],
     claimed: Mapping[str, str],
-    metadata: Mapping[str, Any],
-    trace: TraceFields,
+    metadata: tuple[Mapping[str, Any], Mapping[str, Any]],
     *,
     is_root: bool,
     updates: bool,
 ) -> Observation:
+    """``fields``: all of ``FIELDS``, in their order. ``metadata``: of the observation and for its trace."""
     (kind, name, environment, level, status_message, version, given, produced, model, parameters, usage, cost, prompt_name,
-     prompt_version, completion_start_time, *_) = _ALL_FIELDS(fields)  # fmt: skip
-    if span.attributes.get("gen_ai.operation.name") in AGENT_OPERATIONS:
+     prompt_version, completion_start_time, *of_its_trace) = fields.values()  # fmt: skip
+    trace = _NO_TRACE
+    if is_root or updates:  # a root tells all of its trace, others only what they do in so many words (mapping.md 2.4)
+        trace_name, user_id, session_id, release, public, tags, trace_given, trace_produced = of_its_trace
+        if not is_root:
+            trace_given, trace_produced = attributes.get(key.TRACE_INPUT), attributes.get(key.TRACE_OUTPUT)
+        elif "trace_io" not in claimed:
+            trace_given, trace_produced = given, produced
+        if trace_name is None and is_root:
+            trace_name = name
+        said = (trace_name, user_id, session_id, release, public, tags or (), trace_given, trace_produced, metadata[1])
+        trace = _new(TraceFields, said)
+    if attributes.get("gen_ai.operation.name") in AGENT_OPERATIONS:
         model = usage = cost = None
     if kind != "generation":
         prompt_name = prompt_version = None
@@ -205,7 +215,7 @@ def _made(
             version,
             given,
             produced,
-            metadata,
+            metadata[0],
             model,
             finished_parameters(parameters, claimed.get("parameters")) if parameters else {},
             usage or {},
@@ -231,8 +241,6 @@ def _updates_trace(attributes: Mapping[str, Any], names: Iterable[str]) -> bool:
 
 _NO_TRACE = TraceFields()
 _new = tuple.__new__
-_ALL_FIELDS = itemgetter(*FIELDS)
-_TRACE_FIELDS = itemgetter(*FIELDS[FIELDS.index("trace_name") :])
 
 
 def _server_fails(attributes: Mapping[str, Any]) -> bool:
@@ -243,18 +251,3 @@ def _server_fails(attributes: Mapping[str, Any]) -> bool:
     events = attributes.get("events")
     parsed = js.parse_or_none(events) if isinstance(events, str) else None
     return parsed is not None and (not isinstance(parsed, list) or None in parsed)
-
-
-def _trace(
-    attributes: Mapping[str, Any], fields: Mapping[str, Any], claimed: Mapping[str, str], metadata: Metadata, *, is_root: bool
-) -> TraceFields:
-    """What the span says about its trace: all of it for a root, only explicit trace attributes otherwise (mapping.md 2.4)."""
-    name, user_id, session_id, release, public, tags, given, produced = _TRACE_FIELDS(fields)
-    if not is_root:
-        given, produced = attributes.get(key.TRACE_INPUT), attributes.get(key.TRACE_OUTPUT)
-    elif "trace_io" not in claimed:
-        given, produced = fields["input"], fields["output"]
-    if name is None and is_root:
-        name = fields["name"]
-    of_trace = metadata.of_trace(is_root=is_root)
-    return _new(TraceFields, (name, user_id, session_id, release, public, tags or (), given, produced, of_trace))

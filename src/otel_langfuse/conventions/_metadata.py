@@ -14,40 +14,29 @@ _OWN_PREFIX = "langfuse."
 _OWN_KEYS = frozenset({key.USER_ID, key.SESSION_ID})
 
 
-class Metadata:
-    """The parts of a span's metadata, read once for both that want them.
+def of_both(
+    attributes: Mapping[str, Any],
+    plan: Plan,
+    resource: ResourceView,
+    scope: ScopeView,
+    shown: Mapping[str, Any],
+    *,
+    is_root: bool,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metadata of the observation, and what it tells of its trace (mapping.md 8.2).
 
     ``attributes`` as received; ``shown`` as the function of that name gives them.
     """
-
-    __slots__ = ("_attributes", "_origin", "_own", "_plan", "_resource", "_shown")
-
-    def __init__(
-        self, attributes: Mapping[str, Any], plan: Plan, resource: ResourceView, scope: ScopeView, shown: Mapping[str, Any]
-    ) -> None:
-        self._attributes = attributes
-        self._plan = plan
-        self._resource = resource.metadata
-        self._shown = shown
-        self._origin = {"resourceAttributes": resource.attributes, "scope": scope.metadata}
-        self._own = self._of_user(key.OBSERVATION_METADATA) if plan.has_metadata else _NONE
-
-    def of_observation(self) -> dict[str, Any]:
-        """mapping.md 8.2, observation."""
-        return {**self._resource, **self._own, **self._shown, **self._origin}
-
-    def of_trace(self, *, is_root: bool) -> dict[str, Any]:
-        """mapping.md 8.2, trace full (of a root) and trace update."""
-        of_trace = self._of_user(key.TRACE_METADATA) if self._plan.has_metadata else _NONE
-        if not is_root:
-            return {**self._resource, **of_trace, **self._origin}
-        return {**self._resource, **of_trace, **self._own, **self._shown, **self._origin}
-
-    def _of_user(self, whole: str) -> Mapping[str, Any]:
-        return user_metadata(self._attributes, self._plan.metadata, whole)
-
-
-_NONE: Mapping[str, Any] = {}
+    origin = {"resourceAttributes": resource.attributes, "scope": scope.metadata}
+    if not plan.has_metadata:
+        of_observation = {**resource.metadata, **shown, **origin}
+        return of_observation, of_observation.copy() if is_root else {**resource.metadata, **origin}
+    own = user_metadata(attributes, plan.metadata, key.OBSERVATION_METADATA)
+    of_trace = user_metadata(attributes, plan.metadata, key.TRACE_METADATA)
+    of_observation = {**resource.metadata, **own, **shown, **origin}
+    if not is_root:
+        return of_observation, {**resource.metadata, **of_trace, **origin}
+    return of_observation, {**resource.metadata, **of_trace, **own, **shown, **origin}
 
 
 def shown(view: View, others: Iterable[str], *, corrections: bool) -> dict[str, Any]:

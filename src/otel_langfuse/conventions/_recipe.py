@@ -15,7 +15,7 @@ from otel_langfuse.conventions import _javascript as js
 from otel_langfuse.conventions._metadata import shown_names
 from otel_langfuse.conventions._parameters import finished_parameters
 from otel_langfuse.conventions._plan import NO_FIELDS, Index, Step, claim
-from otel_langfuse.conventions._trial import SPAN_NAME, StandIn, Subject, Trial, no_content, tried
+from otel_langfuse.conventions._trial import SPAN_NAME, StandIn, Subject, no_content, tried
 from otel_langfuse.conventions._view import ResourceView, ScopeView, View
 from otel_langfuse.model import Span
 
@@ -90,6 +90,7 @@ class Recipe:
         *(
             "_begins",
             "_bits",
+            "_built",
             "_carried",
             "_changed",
             "_constants",
@@ -121,6 +122,7 @@ class Recipe:
         self._name_begins: tuple[str, ...] = ()
         self._constants = NO_FIELDS.copy()
         self._carried: list[tuple[str, str | None]] = []  # field, and the attribute that it is; None: the span's name
+        self._built: list[tuple[str, Any]] = []  # field, and an object or a list with stand-ins in it
         self._units: list[_Unit] = []
         names = shown_names(subject.plan, subject.scope, corrections=True)
         self.has_shown = names is not None
@@ -144,7 +146,7 @@ class Recipe:
         for step in steps:
             trial = tried(step, subject)
             beginnings |= trial.beginnings
-            if trial.keys or trial.parts or (trial.fields is not None and (asked or not _is_simple(trial))):
+            if trial.keys or trial.parts or (trial.fields is not None and asked):
                 asked.append(step)
                 keys |= trial.keys
                 always = always or bool(trial.parts)
@@ -168,10 +170,12 @@ class Recipe:
 
     def _yield(self, fields: Mapping[str, Any]) -> None:
         for field, value in fields.items():
-            if isinstance(value, StandIn):
+            if type(value) is StandIn:
                 self._carried.append((field, value.key))
-            else:
+            elif type(value) in SCALARS:
                 self._constants[field] = value
+            else:
+                self._built.append((field, value))
 
     def forbid(self, beginnings: Iterable[tuple[str | None, str]]) -> None:
         """Spans of which a text begins so are not alike."""
@@ -197,10 +201,28 @@ class Recipe:
     def found(self, span: Span, origin: Around) -> Found | None:
         """What the rules say of a span; None if it is not alike after all."""
         attributes = span.attributes
-        changed, self._changed = self._changed, _ALL  # if this is left before its end, nothing counts as known
         shown = self._shown.copy()
-        values = tuple(attributes.values())
+        known, self._changed = self._changed, _ALL  # if this is left before its end, nothing counts as known
+        changed = self._compared(tuple(attributes.values()), shown)
+        if changed is None or (self._name_begins and span.name.startswith(self._name_begins)):
+            return None
+        fields = self._constants.copy()
+        for field, carried in self._carried:
+            fields[field] = span.name if carried is None else attributes[carried]
+        for field, pattern in self._built:
+            fields[field] = _filled(pattern, attributes)
+        if self._units and not self._ask(span, origin, known | changed, fields):
+            return None
+        self._changed = 0
+        return _new(Found, (self, fields, shown))
+
+    def _compared(self, values: tuple[Any, ...], shown: dict[str, str]) -> int | None:
+        """The units that go by a value that has changed; None if one is not as it is in all that are alike.
+
+        What has changed is remembered, and told as text in ``shown``.
+        """
         last, kinds, begins, free = self._last, self._kinds, self._begins, self._free
+        changed = 0
         for place in compress(self._places, map(is_not, values, last)):
             value, kind = values[place], kinds[place]
             if free[place]:
@@ -225,15 +247,7 @@ class Recipe:
                 name = self._keys[place]
                 shown[name] = text
                 self._shown[name] = text if is_short else ""
-        if self._name_begins and span.name.startswith(self._name_begins):
-            return None
-        fields = self._constants.copy()
-        for field, carried in self._carried:
-            fields[field] = span.name if carried is None else attributes[carried]
-        if self._units and not self._ask(span, origin, changed, fields):
-            return None
-        self._changed = 0
-        return _new(Found, (self, fields, shown))
+        return changed
 
     def _ask(self, span: Span, origin: Around, changed: int, fields: dict[str, Any]) -> bool:
         """Adds the fields of the rules that have to be asked; False if another one wins."""
@@ -269,8 +283,16 @@ class Recipe:
         return made
 
 
-def _is_simple(trial: Trial) -> bool:
-    return all(isinstance(value, StandIn) or type(value) in SCALARS for value in (trial.fields or {}).values())
+def _filled(pattern: Any, attributes: Mapping[Any, Any]) -> Any:
+    """A value of JSON with texts of the attributes in place of their stand-ins."""
+    kind = type(pattern)
+    if kind is dict:
+        return {
+            name: attributes[item.key] if type(item) is StandIn else _filled(item, attributes) for name, item in pattern.items()
+        }
+    if kind is list:
+        return [_filled(item, attributes) for item in pattern]
+    return attributes[pattern.key] if kind is StandIn else pattern
 
 
 def _copied(value: Any) -> Any:

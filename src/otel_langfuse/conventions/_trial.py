@@ -149,7 +149,7 @@ def no_content(_view: View) -> tuple[Any, Any]:
 class Trial(NamedTuple):
     """What a rule said.
 
-    ``fields``: what it sets, with a stand-in where it only carries a text; None where it does not claim its group. ``keys``
+    ``fields``: what it sets, with stand-ins where it only carries texts; None where it does not claim its group. ``keys``
     and ``parts``: of which attributes and fields of the span the values were looked at. ``beginnings``: how texts that are only
     carried do not begin, by key. The same is said of every span of this shape of which these are true, too.
     """
@@ -170,7 +170,7 @@ def tried(step: Step, subject: Subject) -> Trial:
         trial = _tried(step, subject, stands=True)
     except (ExaminedError, Exception):  # noqa: BLE001 - whatever it is, a stand-in is no text for it
         return _tried(step, subject, stands=False)
-    if trial.fields is None or all(map(_is_plain, trial.fields.values())):
+    if trial.fields is None or all(map(_is_json, trial.fields.values())):
         return trial
     return _tried(step, subject, stands=False)  # it may have put stand-ins into something
 
@@ -182,8 +182,15 @@ def _tried(step: Step, subject: Subject, *, stands: bool) -> Trial:
     return Trial(fields if claimed else None, *noting[1:])
 
 
-def _is_plain(value: Any) -> bool:
-    return type(value) in _PLAIN
+def _is_json(value: Any, depth: int = 0) -> bool:
+    """Whether it is a value of JSON, which stand-ins for attributes may be part of."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind is not StandIn or value.key is not None or depth == 0
+    if depth > _MAX_DEPTH or kind not in (dict, list):
+        return False
+    return all(_is_json(item, depth + 1) for item in (value.values() if kind is dict else value))
 
 
 _PLAIN = frozenset({StandIn, str, bool, int, float, type(None)})
+_MAX_DEPTH = 20
