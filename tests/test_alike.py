@@ -186,6 +186,31 @@ def test_any_value_after_any_other_under_a_key_that_a_rule_reads_gives_the_same_
             assert repr(made) == expected[place], (key, values[place])
 
 
+def test_whether_it_is_a_root_is_told_by_every_span_itself() -> None:
+    root = "langfuse.internal.as_root"
+    for parent in (None, "", "0" * 15 + "1"):
+        values = ["true", "true", "true", "false", "x", True, "true", False, 1, 0, "true"] * 3
+        spans = [span(1, {root: value, "langfuse.trace.input": "text"}, parent_span_id=parent) for value in values]
+        for batch in (spans, sorted(spans, key=lambda one: str(one.attributes[root]))):
+            assert_same(Alike(CORRECTED_INDEX), batch)
+
+
+@pytest.mark.parametrize("key", ["langfuse.trace.input", "langfuse.trace.output"])
+@pytest.mark.parametrize("value", [("a", "b"), "text", "", 1, True])
+def test_what_a_span_below_the_root_tells_of_its_trace_is_as_received(key: str, value: Any) -> None:
+    for more in ({}, {"langfuse.trace.metadata.k": "v"}):
+        spans = [span(number, {key: value, **more}, parent_span_id="0" * 15 + "1") for number in range(1, 8)]
+        assert_same(Alike(CORRECTED_INDEX), spans)
+
+
+def test_one_unusual_value_is_no_reason_not_to_remember_others() -> None:
+    memory = Alike(CORRECTED_INDEX)
+    for value in [float("nan")] * 5 + [0.5] * 5 + [float("inf"), 1.5]:
+        assert_same(memory, [span(1, {"other": value})])
+    assert found(memory, [span(1, {"other": 2.5})]) == [True]
+    assert found(memory, [span(1, {"other": float("nan")})]) == [False]
+
+
 # -- every rule ----------------------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +382,21 @@ def test_what_a_rule_makes_of_texts_holds_the_texts_of_each_span() -> None:
     assert found(memory, [span(1, {"a": "x", "b": "y"})]) == [True]
 
 
+def test_types_that_go_by_a_name_a_number_or_a_beginning_are_told_apart() -> None:
+    index = rules_of(type=computed(lambda name: "tool" if name == "b" else "span", seen(lambda view: view.span.name)))
+    assert_same_by(index, [{}] * 20, name=["a", "a", "a", "b"] * 5)
+    index = rules_of(type=computed(str, attr("a")))
+    assert_same_by(index, [{"a": value} for value in [0.0] * 5 + [-0.0, 0.0, 0, 0] * 4])
+    index = rules_of(type=seen(lambda view: "tool" if view.attributes["a"].startswith("t") else "span"))
+    assert_same_by(index, [{"a": value} for value in ["a", "b", "c", "d", "tool"] * 4])
+
+
+def test_a_list_as_type_is_never_found_alike() -> None:
+    index = rules_of(type=seen(lambda view: ["span"]))
+    memory = assert_same_by(index, [{}] * 8)
+    assert found(memory, [span(1, {})]) == [False]
+
+
 def test_a_type_that_goes_by_more_than_attributes_and_name_is_never_found_alike() -> None:
     index = rules_of(type=seen(lambda view: "tool" if view.span.kind == 3 else "span"))
     memory = assert_same_by(index, [{}] * 12, kind=[1, 1, 1, 3] * 3)
@@ -443,11 +483,24 @@ def test_where_spans_of_a_shape_are_never_alike_they_are_no_longer_looked_at() -
     assert [shape.recipes for shape in family.shapes.values()] == [None]
 
 
+def spoil(value: Any) -> None:
+    """Changes all that can be changed in it, but what is the resource's and the scope's, as all spans of these share it."""
+    if isinstance(value, dict):
+        for name in value.keys() - {"resourceAttributes", "scope"}:
+            spoil(value[name])
+        value["changed"] = True
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            spoil(part)
+        if isinstance(value, list):
+            value.append("changed")
+
+
 def test_nobody_who_changes_an_observation_changes_another() -> None:
     attributes = {
         "langfuse.observation.type": "generation",
         "langfuse.observation.model.parameters": '{"a": "b", "stop": {"x": ["y"]}}',
-        "langfuse.observation.usage_details": '{"input": 1}',
+        "langfuse.observation.usage_details": '{"input": 1, "deep": {"list": [1, {"a": 1}]}}',
         "langfuse.trace.tags": ("a", "b"),
         "langfuse.observation.metadata.k": "v",
     }
@@ -456,15 +509,10 @@ def test_nobody_who_changes_an_observation_changes_another() -> None:
     memory = Alike(CORRECTED_INDEX)
     for _ in range(3):
         for one, wanted in zip(spans, expected, strict=True):
+            assert all(found(memory, [one] * 4)[3:])
             (made,) = room._translated([one], CORRECTED_INDEX, memory)
             assert repr(made) == wanted
-            everything: list[Any] = [*made, *made.trace, *made.metadata.values(), *made.model_parameters.values()]
-            for part in everything:
-                if isinstance(part, dict):
-                    part.clear()
-                elif isinstance(part, list):
-                    part.append("changed")
-            RESOURCE.attributes.update({"service.name": "shop", "service.version": "1.2"})  # type: ignore[attr-defined]
+            spoil(made)
 
 
 def test_several_threads_at_once_give_the_same_observations() -> None:

@@ -183,10 +183,10 @@ def _made(
 ) -> Observation:
     """``fields``: all of ``FIELDS``, in their order. ``metadata``: of the observation and for its trace."""
     (kind, name, environment, level, status_message, version, given, produced, model, parameters, usage, cost, prompt_name,
-     prompt_version, completion_start_time, *of_its_trace) = fields.values()  # fmt: skip
+     prompt_version, completion_start_time, trace_name, user_id, session_id, release, public, tags, trace_given,
+     trace_produced) = fields.values()  # fmt: skip
     trace = _NO_TRACE
     if is_root or updates:  # a root tells all of its trace, others only what they do in so many words (mapping.md 2.4)
-        trace_name, user_id, session_id, release, public, tags, trace_given, trace_produced = of_its_trace
         if not is_root:
             trace_given, trace_produced = attributes.get(key.TRACE_INPUT), attributes.get(key.TRACE_OUTPUT)
         elif "trace_io" not in claimed:

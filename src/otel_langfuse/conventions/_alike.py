@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from otel_langfuse.conventions._plan import Index
-from otel_langfuse.conventions._recipe import EMPTY, MAX_SHORT, SCALARS, Division, Found, Recipe, learn
+from otel_langfuse.conventions._recipe import EMPTY, MAX_SHORT, SCALARS, Division, Found, Recipe, is_usual, learn
 from otel_langfuse.conventions._view import ResourceView, ScopeView
 from otel_langfuse.model import Resource, Scope, Span
 
@@ -183,8 +183,8 @@ class Alike:
             return None
         recipe = shape.recipes.get(shape.said(span))
         found = None if recipe is None or shape is tried else recipe.found(span, origin)
-        if found is None and self._credit >= 1 and (recipe is None or shape.tries_again()):
-            self._learn(shape, kinds, span, origin)
+        if found is None and self._credit >= 1 and all(map(is_usual, span.attributes.values(), kinds)):
+            self._learn(shape, recipe is not None, kinds, span, origin)
         return found
 
     def _was_seen(self, mark: int) -> bool:
@@ -205,8 +205,13 @@ class Alike:
             self._origins.clear()
             self._latest = None
 
-    def _learn(self, shape: _Shape, kinds: tuple[Any, ...], span: Span, origin: Origin) -> None:
-        """Remembers how spans that are alike are translated, or that those of this shape are not."""
+    def _learn(self, shape: _Shape, failed: bool, kinds: tuple[Any, ...], span: Span, origin: Origin) -> None:
+        """Remembers how spans that are alike are translated, or that those of this shape are not.
+
+        ``failed``: that was remembered already, and is not true of this span.
+        """
+        if failed and not shape.tries_again():
+            return
         self._credit -= 1
         recipes, shape.recipes = shape.recipes, None
         made = learn(self._rules, shape.division, kinds, span, origin)

@@ -335,11 +335,7 @@ def learn(rules: Index, division: Division, kinds: tuple[Any, ...], span: Span, 
     attributes = span.attributes
     received = {name: list(value) if type(value) is tuple else value for name, value in attributes.items()}
     plan = rules.plan(View(span, received, origin.resource, origin.scope, no_content))
-    if (
-        plan.has_tools
-        or not all(map(is_usual, attributes.values(), kinds))
-        or any(type(received.get(name)) is list for name in _TRACE_IO)
-    ):
+    if plan.has_tools or any(type(received.get(name)) is list for name in _TRACE_IO):
         return None
     names = {name for name in (*division.names, key.AS_ROOT) if name in attributes}
     names.update(name for name in plan.trace_updates if type(attributes[name]) is not str)
