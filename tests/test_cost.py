@@ -21,12 +21,14 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_langfuse import LangfuseOTLPExporter, LangfuseSpanProcessor
+from otel_langfuse.model import Span, SpanEvent
 from otel_langfuse.prepare import Target, ready, requests
 from otel_langfuse.spans import from_sdk
+from otel_langfuse.translate import translate_all
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import subjects, workloads
+from benchmarks import meaning, subjects, workloads
 
 COUNT = 200
 OLD = tuple(map(int, version("opentelemetry-sdk").split(".")[:2])) < (1, 40)
@@ -144,6 +146,32 @@ def test_what_the_worker_does_with_a_span_takes_few_calls(workload: str, most: i
     ours = calls_of(work) / COUNT
     assert ours <= most, (ours, stock)
     assert ours < stock
+
+
+@pytest.mark.parametrize(("workload", "most"), [("W1", 16), ("W2", 11), ("W4", 17), ("old", 26)])
+def test_translating_a_span_that_is_like_others_takes_few_calls(workload: str, most: int) -> None:
+    spans, _ = from_sdk(meaning.old_spans(COUNT) if workload == "old" else workloads.sdk_spans(workload, COUNT))
+    for _ in range(3):
+        translate_all(spans)
+    assert calls_of(lambda: translate_all(spans)) / COUNT <= most
+
+
+def test_translating_spans_that_are_like_no_other_takes_hardly_more_calls_than_without_a_memory() -> None:
+    spans, _ = from_sdk(workloads.sdk_spans("W4", COUNT))
+    kinds = [str, float, int]
+    numbers = [name for name, value in spans[0].attributes.items() if type(value) in (int, float)]
+
+    def varied(span: Span, number: int) -> Span:
+        changed = {name: kinds[number // 3**place % 3](place + 1) for place, name in enumerate(numbers)}
+        return span._replace(attributes={**span.attributes, **changed})
+
+    unlike = [varied(span, number) for number, span in enumerate(spans)]
+    plain = calls_of(lambda: [translate_all([span._replace(events=(EVENT,))]) for span in unlike]) / COUNT
+    translate_all(unlike)
+    assert calls_of(lambda: translate_all(unlike)) / COUNT <= 1.1 * plain
+
+
+EVENT = SpanEvent("seen", 1)
 
 
 @pytest.mark.parametrize("workload", ["W1", "W3", "W4"])

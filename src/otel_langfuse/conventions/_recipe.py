@@ -63,12 +63,12 @@ class _Unit:
 
     __slots__ = ("always", "bit", "calm", "expected", "group", "groups", "result")
 
-    def __init__(self, group: str, steps: tuple[Step, ...], expected: str | None, bit: int, *, always: bool) -> None:
+    def __init__(self, group: str, steps: tuple[Step, ...], expected: str | None, bit: int) -> None:
         self.group = group
         self.groups = ((group, steps),)
         self.expected = expected
         self.bit = bit
-        self.always = always  # it goes by more than attributes
+        self.always = False  # found to go by more than attributes
         self.calm = 0  # spans since a value has changed
         self.result: list[tuple[str, Any, Callable[[Any], Any] | None]] | None = None  # of the values that are remembered
 
@@ -141,7 +141,6 @@ class Recipe:
         asked: list[Step] = []
         keys: set[str] = set()
         beginnings: set[tuple[str | None, str]] = set()
-        always = False
         winner = None
         for step in steps:
             trial = tried(step, subject)
@@ -149,7 +148,6 @@ class Recipe:
             if trial.keys or trial.parts or (trial.fields is not None and asked):
                 asked.append(step)
                 keys |= trial.keys
-                always = always or bool(trial.parts)
             if trial.fields is not None:
                 winner = step.id
                 if not asked:
@@ -160,7 +158,7 @@ class Recipe:
         self.forbid(beginnings)
         if asked:
             bit = 1 << len(self._units)
-            self._units.append(_Unit(group, tuple(asked), winner, bit, always=always))
+            self._units.append(_Unit(group, tuple(asked), winner, bit))
             self._note(keys, bit)
 
     def fix(self, group: str, rule: str, fields: Mapping[str, Any]) -> None:
@@ -238,6 +236,8 @@ class Recipe:
                 if not value or (begins[place] and value.startswith(begins[place])):
                     return None
                 text = value
+            elif kind is int:
+                text = str(value)
             else:
                 text = js.stringify(list(value) if kind is tuple else value)
             changed |= self._bits[place]
@@ -251,27 +251,29 @@ class Recipe:
 
     def _ask(self, span: Span, origin: Around, changed: int, fields: dict[str, Any]) -> bool:
         """Adds the fields of the rules that have to be asked; False if another one wins."""
-        subject = None
+        view = None
         for unit in self._units:
             result = unit.result
             if result is not None and not changed & unit.bit:
                 for field, value, copy in result:
                     fields[field] = value if copy is None else copy(value)
                 continue
-            if subject is None:
-                subject = Subject(span, self.received(span.attributes), self.plan, origin.resource, origin.scope)
+            if view is None:
+                view = View(span, self.received(span.attributes), origin.resource, origin.scope, no_content)
+                view.plan = self.plan
             unit.result = None
             unit.calm = 0 if changed & unit.bit else unit.calm + 1
-            made = unit.ask(subject.view()) if unit.always or unit.calm < MIN_CALM else self._learn(unit, subject)
+            made = unit.ask(view) if unit.always or unit.calm < MIN_CALM else self._learn(unit, view)
             if made is None:
                 return False
             fields.update(made)
         return True
 
-    def _learn(self, unit: _Unit, subject: Subject) -> dict[str, Any] | None:
+    def _learn(self, unit: _Unit, view: View) -> dict[str, Any] | None:
         """Asks for values that have come again and again, and remembers the answer, if it goes by short values only."""
-        view, keys, parts, _ = subject.noted(stands=False)
-        made = unit.ask(view)
+        subject = Subject(view.span, view.attributes, self.plan, view.resource, view.scope)
+        noting, keys, parts, _ = subject.noted(stands=False)
+        made = unit.ask(noting)
         unit.always = unit.always or bool(parts)
         self._note(keys, unit.bit)
         bits, last = self._bits, self._last

@@ -57,16 +57,16 @@ def usage(counts: dict[str, Any] | None) -> dict[str, float] | None:
         elif spelling[1] < ranks[spelling[0]]:
             found[spelling[0]], ranks[spelling[0]] = value, spelling[1]
     given, produced, total, cached, created, reasoning, audio = found
-    known = {
-        "input": None if given is None else max(given - (cached or 0) - (created or 0), 0),
-        "output": None if produced is None else max(produced - (reasoning or 0) - (audio or 0), 0),
-        "total": total,
-        "input_cached_tokens": cached,
-        "input_cache_creation": created,
-        "output_reasoning_tokens": reasoning,
-        "output_audio_tokens": audio,
-    }
-    return buckets | {bucket: count for bucket, count in known.items() if count is not None}
+    if given is not None:
+        buckets["input"] = max(given - (cached or 0) - (created or 0), 0)
+    if produced is not None:
+        buckets["output"] = max(produced - (reasoning or 0) - (audio or 0), 0)
+    wholes = zip(_WHOLE, (total, cached, created, reasoning, audio), strict=True)
+    buckets.update([(bucket, count) for bucket, count in wholes if count is not None])
+    return buckets
+
+
+_WHOLE = ("total", "input_cached_tokens", "input_cache_creation", "output_reasoning_tokens", "output_audio_tokens")
 
 
 def first_count(counts: dict[str, Any], names: tuple[str, ...]) -> float | None:
