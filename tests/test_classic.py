@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from langfuse_server import PUBLIC, SECRET, LangfuseServer
-from otel_langfuse import ConfigError, Langfuse, LangfuseOTLPExporter, ScoreError, get_client, project
+from otel_langfuse import ConfigError, Langfuse, LangfuseOTLPExporter, ScoreError, get_client, project, propagate_attributes
 from otel_langfuse.classic import Handle, _known, observation_id_of, trace_id_of
 from otel_langfuse.model import Observation
 from otel_langfuse.store import Store
@@ -633,3 +635,65 @@ def test_auth_check_says_that_something_else_answers(answer: bytes, caplog: pyte
         langfuse.shutdown()
         server.shutdown()
     assert "no Langfuse server: check base_url" in caplog.text
+
+
+# -- what is around a trace ------------------------------------------------------------------------------------------------------
+
+
+def said(one: Observation) -> tuple[Any, ...]:
+    return one.trace.name, one.trace.user_id, one.trace.session_id
+
+
+def test_what_a_trace_says_wins_over_what_is_around_it_and_yields_to_what_is_inside_of_its_with(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+    with propagate_attributes(user_id="around", session_id="around"):
+        trace = langfuse.trace(name="t", user_id="own")
+        trace.span(name="child").end()
+        with trace:
+            langfuse.start_observation(name="in its with").end()
+            with propagate_attributes(user_id="inside"):
+                langfuse.start_observation(name="inside").end()
+    langfuse.flush()
+    found = stored(tmp_path)
+    assert said(found["child"]) == said(found["in its with"]) == ("t", "own", "around")
+    assert said(found["inside"]) == ("t", "inside", "around")
+
+
+def test_a_trace_within_the_with_of_another_is_told_nothing_of_it(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+    with propagate_attributes(session_id="around"), langfuse.trace(name="outer", user_id="outer", session_id="outer") as outer:
+        with outer.span(name="step"), propagate_attributes(tags=["inside"]):
+            langfuse.trace(name="other").span(name="below other").end()
+            langfuse.span(name="alone").end()
+            langfuse.span(name="elsewhere", trace_id="of another process").end()
+            with langfuse.trace(name="entered"), langfuse.start_as_current_observation(name="below entered"):
+                pass
+        outer.span(name="below outer").end()
+    langfuse.flush()
+    found = stored(tmp_path)
+    assert said(found["below outer"]) == said(found["step"]) == ("outer", "outer", "outer")
+    assert said(found["other"]) == said(found["below other"]) == ("other", None, "around")
+    assert said(found["entered"]) == said(found["below entered"]) == ("entered", None, "around")
+    for name in ("alone", "elsewhere"):
+        assert said(found[name])[1:] == (None, "around")
+    assert {tuple(found[name].trace.tags) for name in ("other", "alone", "below entered")} == {("inside",)}
+
+
+def test_a_generator_that_is_left_within_a_with_lends_its_trace_to_no_other(tmp_path: Path) -> None:
+    langfuse = to_store(tmp_path)
+
+    async def parts() -> AsyncIterator[int]:
+        with langfuse.trace(name="left", user_id="left") as trace, trace.span(name="step"):
+            yield 1
+            yield 2
+
+    async def main() -> None:
+        async for _ in parts():
+            break
+        with langfuse.trace(name="next"), langfuse.start_as_current_observation(name="below next"):
+            pass
+
+    asyncio.run(main())
+    langfuse.flush()
+    found = stored(tmp_path)
+    assert said(found["next"]) == said(found["below next"]) == ("next", None, None)

@@ -216,9 +216,13 @@ def project_of(span: Any) -> str | None:
 
 def with_propagated(attributes: Mapping[str, Any], context: Context) -> Context:
     """``context``, in which spans get these attributes, too, where they are not propagated there already."""
-    outer = propagated_attributes(context)
+    return with_only({**attributes, **propagated_attributes(context)}, context)
+
+
+def with_only(attributes: Mapping[str, Any], context: Context) -> Context:
+    """``context``, in which spans get these attributes, and no others that are propagated there."""
     propagating.add(_DOOR)
-    return otel_context.set_value(_KEY, Propagated({**attributes, **outer}), context)
+    return otel_context.set_value(_KEY, Propagated(attributes), context)
 
 
 # -- what is said of a trace when some of its spans have ended -------------------------------------------------------------------

@@ -10,10 +10,10 @@ from opentelemetry.context import Context
 
 from otel_langfuse.current import attach, current_context, detach
 from otel_langfuse.model import ScoreFields
-from otel_langfuse.propagation import with_propagated
 from otel_langfuse.tracing import _ending, get_trace_url
 from otel_langfuse.tracing._origin import within
 
+from ._around import entered
 from ._fields import given
 from ._known import hold
 from ._langchain import langchain_handler
@@ -115,8 +115,7 @@ class Handle:
 
     def __enter__(self) -> Self:
         node = self._node
-        context = with_propagated((node.root or node).shared, current_context())
-        self._token = attach(within(node.span, context))
+        self._token = attach(within(node.span, entered((node.root or node).shared, node.trace_id, current_context())))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

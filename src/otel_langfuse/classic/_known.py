@@ -64,9 +64,11 @@ def ended(node: Node, end_ns: int) -> None:
         for above in node.above():
             above.open_below -= was_open
             above.child_ended(end_ns)
+    _remember(node)  # before it is forgotten there: whoever looks for it meanwhile finds it in one place or the other
+    with _State.lock:
         for key in _keys(node):
-            _State.open.pop(key, None)
-    _remember(node)
+            if _State.open.get(key) is node:
+                del _State.open[key]
 
 
 def _remember(node: Node) -> None:

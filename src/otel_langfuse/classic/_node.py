@@ -185,6 +185,8 @@ class Node:
                 if name is not None:
                     span.update_name(name)
                 set_on(span, attributes)
+                if not span.is_recording() and any(attribute_of(span, key) != value for key, value in attributes.items()):
+                    self._set_late(attributes, name)  # another thread was faster
             elif self.ended_ns or not self.is_owned:
                 self._set_late(attributes, name)
         except Exception as error:  # noqa: BLE001 - of a foreign span

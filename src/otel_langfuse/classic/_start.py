@@ -12,13 +12,14 @@ from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanContex
 from opentelemetry.trace.propagation import get_current_span
 
 from otel_langfuse import attributes as names
-from otel_langfuse.propagation import set_attributes, with_project, with_propagated
+from otel_langfuse.propagation import set_attributes, with_project
 from otel_langfuse.tracing._chosen import chosen
 from otel_langfuse.tracing._origin import NOTES, local_root, origin
 from otel_langfuse.tracing._spans import begun
 from otel_langfuse.tracing.ids import EXTERNAL_ID, observation_id_of, root_id_of, trace_id_of
 
 from . import _known
+from ._around import apart_from_others, shared_in
 from ._node import Node
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def trace_node(client: Client, said: Given) -> Node:
 
 
 def _begun_trace(client: Client, said: Given, trace_id: str) -> Node:
-    context = set_span_in_context(INVALID_SPAN, otel_context.get_current())
+    context = set_span_in_context(INVALID_SPAN, apart_from_others(trace_id, otel_context.get_current()))
     span_id = root_id_of(trace_id)
     span = _begin(client, said.name or _NAMELESS, "span", context, said, trace_id=trace_id, span_id=span_id, bare=True)
     node = Node(client, span, trace_id, span_id, None)
@@ -107,7 +108,7 @@ def _started(client: Client, said: Given, kind: str, parent: Node | None, id: st
     if parent is None:
         trace_id = secrets.token_hex(16)
         id = id or root_id_of(trace_id)  # noqa: A001
-        context = set_span_in_context(INVALID_SPAN, otel_context.get_current())
+        context = set_span_in_context(INVALID_SPAN, apart_from_others(trace_id, otel_context.get_current()))
         return Node(client, _begin(client, name, kind, context, said, trace_id=trace_id, span_id=id), trace_id, id, None)
     id = id or secrets.token_hex(8)  # noqa: A001
     span = _begin(client, name, kind, _within(parent.span, parent), said, trace_id=parent.trace_id, span_id=id)
@@ -127,7 +128,9 @@ def _by_ids(client: Client, said: Given, kind: str, own_trace: str, id: str) -> 
     else:
         parent = None
         parent_id = root_id_of(trace_id) if above is None else observation_id_of(above)
-        context = set_span_in_context(_somewhere_else(trace_id, parent_id), otel_context.get_current())
+        context = set_span_in_context(
+            _somewhere_else(trace_id, parent_id), apart_from_others(trace_id, otel_context.get_current())
+        )
     span = _begin(client, said.name or kind, kind, context, said, trace_id=trace_id, span_id=id)
     node = Node(client, span, trace_id, id, parent, root=root, is_apart=parent is None)
     node.trace_own_id = own_trace
@@ -156,9 +159,8 @@ def _somewhere_else(trace_id: str, span_id: str) -> Span:
 
 
 def _within(span: Span, node: Node) -> Context:
-    context = otel_context.get_current()
-    shared = (node.root or node).shared
-    return set_span_in_context(span, with_propagated(shared, context) if shared else context)
+    context = shared_in((node.root or node).shared, node.trace_id, otel_context.get_current())
+    return set_span_in_context(span, context)
 
 
 def _of(client: Client, context: Context) -> Context:
