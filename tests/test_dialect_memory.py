@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_langfuse.encode import dialect
-from otel_langfuse.encode.dialect import DIALECTS, Dialect, _row, with_dialect
+from otel_langfuse.encode.dialect import DIALECTS, Dialect, _rows, with_dialect
 from otel_langfuse.model import Resource, Scope, Span
 from otel_langfuse.translate import translate
 
@@ -105,8 +105,8 @@ def test_values_that_change_one_at_a_time_are_said_as_they_are(name: Dialect) ->
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_row, "MAX_SHAPES", 20)
-    monkeypatch.setattr(_row, "MAX_WORDS", 30)
+    monkeypatch.setattr(_rows, "MAX_SHAPES", 20)
+    monkeypatch.setattr(_rows, "MAX_WORDS", 30)
     forget()
     for number in range(200):
         parameters = json.dumps({f"p{number}": number})
@@ -117,8 +117,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             assert made.attributes[f"gen_ai.request.p{number}"] == number
     for by_type in dialect._BY_TYPE.values():
         for rows in by_type.values():
-            assert len(rows._steps) <= 20
-            assert all(len(keys) <= _row.MAX_KEYS for keys in rows._steps)
+            assert len(rows._shapes) <= 20
+            assert all(len(keys) <= _rows.MAX_KEYS for keys in rows._shapes)
             assert all(len(whole) <= 30 for whole in rows._wholes.values())
 
 

@@ -7,7 +7,7 @@ too when they stand behind somebody else's processor. Nothing is masked twice.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, MutableSet, Sequence
+from collections.abc import Mapping, MutableSet, Sequence
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple
 
@@ -64,7 +64,11 @@ def load_dialects() -> None:
 def worded(spans: Sequence[Span], target: Target) -> Sequence[Span]:
     """The spans with what the target wants written on them: corrections, a dialect; or nothing, then the same objects."""
     corrected = _corrected(spans, target)
-    return corrected if target.dialect is None else list(_in_dialect(corrected, target))
+    if target.dialect is None:
+        return corrected
+    from .encode import dialect  # noqa: PLC0415 - see above
+
+    return dialect.in_dialect(corrected, target.dialect, only=target.dialect_only)
 
 
 def _corrected(spans: Sequence[Span], target: Target, told: Sequence[bool | None] = ()) -> Sequence[Span]:
@@ -73,14 +77,6 @@ def _corrected(spans: Sequence[Span], target: Target, told: Sequence[bool | None
     from .encode import dialect  # noqa: PLC0415 - see above
 
     return dialect.corrected(spans, told)
-
-
-def _in_dialect(spans: Sequence[Span], target: Target) -> Iterator[Span]:
-    if target.dialect is None:
-        return iter(spans)
-    from .encode import dialect  # noqa: PLC0415 - see above
-
-    return dialect.each_in_dialect(spans, target.dialect, only=target.dialect_only)
 
 
 def quick(target: Target, mask: Masking | None, lifting: Lifting | None) -> otlp.Quick | None:
@@ -191,15 +187,7 @@ def requests(
         bodies = written.bodies
         if corrected is not spans:
             bodies = [body if right is span else None for body, right, span in zip(bodies, corrected, spans, strict=True)]
-        if target.dialect is None:
-            return _otlp(corrected, target, bodies)
-        said: list[Span] = []
-        known: list[bytes | None] = []
-        # Each is written as soon as the dialect is added: then its texts are in the processor's cache.
-        for span, field, new in zip(corrected, bodies, _in_dialect(corrected, target), strict=True):
-            said.append(new)
-            known.append(field if field is None or new is span else otlp.with_more(field, new, len(span.attributes)))
-        return _otlp(said, target, known)
+        return _otlp(*_beside(corrected, target, bodies))
     from .encode import ingestion  # noqa: PLC0415 - see above
 
     translated, drops = observations(spans)
@@ -212,6 +200,25 @@ def requests(
         seen=seen,
     )
     return made, drops + more
+
+
+def _beside(
+    spans: Sequence[Span], target: Target, bodies: Sequence[bytes | None]
+) -> tuple[Sequence[Span], Target, Sequence[bytes | None]]:
+    """The spans with the target's dialect, and what is known of how they are written with it."""
+    if target.dialect is None:
+        return spans, target, bodies
+    if target.dialect_only:
+        return worded(spans, target._replace(corrections=False)), target, ()
+    from .encode import dialect  # noqa: PLC0415 - see above
+
+    said = dialect.said_beside(spans, target.dialect)
+    made = dialect.with_said(spans, said)
+    written = [
+        body if body is None or not one else otlp.with_more(body, span, one)
+        for body, span, one in zip(bodies, made, said, strict=True)
+    ]
+    return made, target, written
 
 
 def count_spans(items: Sequence[Any]) -> int:

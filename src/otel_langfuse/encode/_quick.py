@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Sequence
-from itertools import compress, islice
+from itertools import compress
 from operator import is_not, itemgetter
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from otel_langfuse.model import Attributes, Span
 
 from ._looking import Looking
 from ._shapes import MAX_SHAPES, MAX_WORDS, Glances, Memory, Said, Shape, Written
-from ._wire import LONGEST, attribute, field, long_text_head, varint
+from ._wire import LONGEST, attribute, attributes_parts, field, long_text_head, varint
 
 GROUP: Final = 12
 """Spans that are looked at in one go: looking is cheapest at a few dozen kilobytes."""
@@ -150,28 +150,21 @@ class _Writing(Memory):
         return tail
 
 
-def with_more(written: bytes, span: Span, first: int) -> bytes | None:
-    """A span as ``Quick`` wrote it, with the attributes that it has got since then, from place ``first`` on.
+def with_more(written: bytes, span: Span, more: Attributes) -> bytes | None:
+    """A span as ``Quick`` wrote it, with attributes that it has got since then; None if one is such as OTLP cannot hold.
 
-    Returns:
-        None where one of them is such as OTLP cannot hold.
+    ``span`` is that one; its status and flags count.
     """
-    more: list[Any] = []
     try:
-        for key, value in islice(span.attributes.items(), first, None):
-            if type(value) is str and len(value) > LONGEST:
-                text = value.encode()
-                more += long_text_head(_TAG, key, text), text
-            else:
-                more += _TAG, attribute(key, value)
+        parts = attributes_parts(_TAG, more.items())
     except Exception:  # noqa: BLE001 - the long way knows what to do
         return None
     tail = (4 if span.status_code else 2) + (6 if span.flags else 0)  # which follows the attributes
     start = 2  # the tag, and the size in groups of seven bits
     while written[start - 1] & 0x80:
         start += 1
-    size = varint(len(written) - start + sum(map(len, more)))
-    return b"".join((b"\x12", size, memoryview(written)[start:-tail], *more, written[-tail:]))
+    size = varint(len(written) - start + sum(map(len, parts)))
+    return b"".join((b"\x12", size, written[start:-tail], *parts, written[-tail:]))
 
 
 def _ids(trace_id: str, span_id: str, parent: str | None) -> bytes | None:

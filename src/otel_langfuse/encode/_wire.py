@@ -8,7 +8,7 @@ and short value looks like is remembered, so that most attributes cost one look-
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from otel_langfuse.model import Attributes
@@ -64,19 +64,22 @@ def attributes_field(tag: bytes, attributes: Attributes) -> bytes:
     Raises:
         Exception: one of them is such as OTLP cannot hold.
     """
-    if not attributes:
-        return b""
-    made = []
-    for key, value in attributes.items():
+    return b"".join(attributes_parts(tag, attributes.items())) if attributes else b""
+
+
+def attributes_parts(tag: bytes, attributes: Iterable[tuple[str, Any]]) -> list[bytes]:
+    """The same in parts that are still to be joined, so that long texts are copied once."""
+    made: list[bytes] = []
+    for key, value in attributes:
         kind = type(value)
         if kind is str and len(value) > LONGEST:
             text = value.encode()
-            made.append(long_text_head(b"", key, text) + text)
+            made += long_text_head(tag, key, text), text
         elif (known := _KNOWN.get(kind)) is not None:
-            made.append(known.get((key, value)) or _remembered(known, key, value))
+            made += tag, known.get((key, value)) or _remembered(known, key, value)
         else:
-            made.append(attribute(key, value))
-    return tag + tag.join(made)
+            made += tag, attribute(key, value)
+    return made
 
 
 def attribute(key: str, value: Any) -> bytes:

@@ -10,7 +10,7 @@ Pure; the exporting worker's thread. Nothing here raises for any content.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from otel_langfuse.attributes import OBSERVATION_TYPE
@@ -20,19 +20,21 @@ from otel_langfuse.translate import translate_all
 from . import gen_ai, langfuse, openinference
 from ._corrected import corrected, glance, needs_around
 from ._only import without_meaning
-from ._row import Row, Rows, Subject, by_type, put
+from ._row import Row, Subject, Written
+from ._rows import NOTHING, Rows, by_type
 
 __all__ = [
     "DIALECTS",
     "ROWS",
     "Dialect",
     "corrected",
-    "each_in_dialect",
     "glance",
     "in_dialect",
     "needs_around",
+    "said_beside",
     "speaks",
     "with_dialect",
+    "with_said",
     "write",
 ]
 
@@ -82,7 +84,7 @@ def write(observation: Observation, dialect: Dialect, *, deprecated: bool = Fals
         Key -> text, number, boolean or a list of texts; objects are JSON text. Never None, bytes, a mapping or an empty
         list. Empty for an observation that the dialect has no words for (a plain span in ``gen_ai``).
     """
-    return put(_BY_TYPE[dialect, deprecated][observation.type], Subject(observation))[0]
+    return _BY_TYPE[dialect, deprecated][observation.type].alone(Subject(observation))[0]
 
 
 def speaks(span: Span, dialect: Dialect) -> bool:
@@ -113,23 +115,61 @@ def with_dialect(span: Span, observation: Observation, dialect: Dialect, *, only
     """
     if speaks(span, dialect):
         return span
-    subject = Subject(observation, span, beside=not only)
-    written, fields = put(_BY_TYPE[dialect, deprecated][observation.type], subject)
+    rows = _BY_TYPE[dialect, deprecated][observation.type]
+    if not only:
+        (said,) = rows.beside([Subject(observation, span, beside=True)], span.attributes)
+        return _with(span, said)
+    written, fields = rows.alone(Subject(observation, span))
     if not written:
         return span
-    kept = without_meaning(span, observation, set(fields)) if only else span.attributes
-    return Span._make((*span[:_ATTRIBUTES], {**kept, **written}, *span[_ATTRIBUTES + 1 :]))  # ``_replace`` takes thrice as long
+    return _with(span._replace(attributes=without_meaning(span, observation, fields)), written)
+
+
+def _with(span: Span, written: Written) -> Span:
+    if not written:
+        return span
+    # ``_replace`` takes thrice as long
+    return Span._make((*span[:_ATTRIBUTES], {**span.attributes, **written}, *span[_ATTRIBUTES + 1 :]))
 
 
 def in_dialect(spans: Sequence[Span], dialect: Dialect, *, only: bool = False, deprecated: bool = False) -> list[Span]:
     """``with_dialect`` for the spans of one batch, which are translated together, so that their tokens count once."""
-    return list(each_in_dialect(spans, dialect, only=only, deprecated=deprecated))
-
-
-def each_in_dialect(spans: Sequence[Span], dialect: Dialect, *, only: bool = False, deprecated: bool = False) -> Iterator[Span]:
-    """The same one by one, for who does more with each of them at once."""
+    if not only:
+        return with_said(spans, said_beside(spans, dialect, deprecated=deprecated))
     if all(speaks(span, dialect) for span in spans):
-        yield from spans
-        return
-    for span, observation in zip(spans, translate_all(spans), strict=True):
-        yield with_dialect(span, observation, dialect, only=only, deprecated=deprecated)
+        return list(spans)
+    return [
+        with_dialect(span, observation, dialect, only=True, deprecated=deprecated)
+        for span, observation in zip(spans, translate_all(spans), strict=True)
+    ]
+
+
+def said_beside(spans: Sequence[Span], dialect: Dialect, *, deprecated: bool = False) -> list[Written]:
+    """What ``in_dialect`` adds to each of them: nothing where it speaks the dialect already.
+
+    Spans of one shape are asked together, row by row: see ``Rows.beside``.
+    """
+    said = [NOTHING] * len(spans)
+    silent = [place for place, span in enumerate(spans) if not speaks(span, dialect)]
+    if not silent:
+        return said
+    observations = translate_all(spans)
+    alike: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for place in silent:
+        alike.setdefault((observations[place].type, tuple(spans[place].attributes)), []).append(place)
+    for (kind, _), places in alike.items():
+        rows = _BY_TYPE[dialect, deprecated][kind]
+        for start in range(0, len(places), _TOGETHER):
+            some = places[start : start + _TOGETHER]
+            subjects = [Subject(observations[place], spans[place], beside=True) for place in some]
+            for place, one in zip(some, rows.beside(subjects, spans[some[0]].attributes), strict=True):
+                said[place] = one
+    return said
+
+
+def with_said(spans: Sequence[Span], said: Sequence[Written]) -> list[Span]:
+    """The spans with that; the same object where it is nothing."""
+    return [_with(span, one) for span, one in zip(spans, said, strict=True)]
+
+
+_TOGETHER = 64
