@@ -162,7 +162,7 @@ def test_what_does_not_fit_makes_the_oldest_go_and_both_are_counted_where_they_c
         give(scores, "old", comment="x" * 200_000)
         assert until(lambda: scores.stats().spooled == 1)
         for number in range(4):
-            (span,) = sdk_spans([f"s{number}"], attributes={"noise": os.urandom(200_000).hex()})
+            (span,) = sdk_spans([f"s{number}"], noise=os.urandom(200_000).hex())
             processor.on_end(span)
             assert until(lambda: processor.stats().queued == 0)
         assert scores.stats()[:5] == (1, 0, 0, {"spool_full": 1}, 0)
