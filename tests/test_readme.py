@@ -129,5 +129,34 @@ def test_every_link_within_the_repository_leads_somewhere() -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
+def rows(text: str) -> list[list[str]]:
+    """The tables' rows, each as its cells."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+MEASURED = {  # as the README calls it -> as the benchmarks do, in W1 and in W4
+    "otel-langfuse": ("ours", "ours, plain calls"),
+    "OpenTelemetry with gzip": ("OpenTelemetry, gzip", "OpenTelemetry, gzip"),
+    **{name: (name, name) for name in ("langfuse", "logfire", "traceloop", "openinference")},
+}
+
+
+def test_the_figures_of_speed_are_those_of_the_results() -> None:
+    found = {tuple(row[:2]): (row[3], row[5]) for row in rows((ROOT / "benchmarks/RESULTS.md").read_text()) if len(row) == 7}
+    shown = {row[0]: tuple(row[1:]) for row in rows(TEXT.partition("Speed is a ratio")[2].partition("## Settings")[0])[2:]}
+    for name, (of_w1, of_w4) in MEASURED.items():
+        (label,) = [label for label in shown if label.startswith(name)]
+        assert shown.pop(label) == (*found["W1", of_w1], found["W4", of_w4][0]), name
+    assert not shown
+
+
+def test_the_figures_of_leaks_are_those_of_the_results() -> None:
+    leaked = {row[0]: row[1:3] for row in rows((ROOT / "benchmarks/leaks/RESULTS.md").read_text())}
+    theirs, logfires = leaked["langfuse 5.0.4, `mask=`"], leaked["logfire 5.2.0, as it comes"]
+    assert leaked["ours, as it comes"] == ["0", theirs[1]]
+    assert f"a secret into each of the {theirs[1]} places" in TEXT
+    assert f"{theirs[0]} with `mask=` of langfuse 5.0.4, {logfires[0]} with logfire 5.2.0 as it comes" in TEXT
+
+
 if __name__ == "__main__":
     README.write_text(as_written(settings_table()))
