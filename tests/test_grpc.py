@@ -353,10 +353,10 @@ def test_credentials_are_in_no_repr_error_or_log(caplog: pytest.LogCaptureFixtur
         sender = exporter(server, headers={"Authorization": "Bearer SECRET-TOKEN"})
         sender.export(sdk_spans(["a"]))
         assert server.received[0].metadata["authorization"] == "Bearer SECRET-TOKEN"
-        response = sender._transport.send(post(server.url), 5)
+        response = sender._outgoing._transport.send(post(server.url), 5)
         assert response.status == 401
         assert "you sent" in caplog.text
-        for text in (caplog.text, repr(response), repr(sender._transport), repr(sender.target)):
+        for text in (caplog.text, repr(response), repr(sender._outgoing._transport), repr(sender.target)):
             assert "SECRET" not in text
         sender.shutdown()
 
@@ -491,7 +491,7 @@ def test_a_real_collector_that_says_out_of_range_gets_halves(collector: Collecto
     assert sender.export(spans) is SUCCESS
     assert sender.stats() == (6, 6, 0, {}, 0)
     assert len(collector.spans(suffix, 6)) == 6
-    whole, *_ = sender._transport.send(requests_of(sender, spans)[0], 5)
+    whole, *_ = sender._outgoing._transport.send(requests_of(sender, spans)[0], 5)
     assert whole == retry_grpc.CODES[11].http_status, "it is rotel's OUT_OF_RANGE that was met"
     sender.shutdown()
 
