@@ -149,6 +149,17 @@ def test_a_shape_whose_values_change_one_at_a_time_gives_the_same_bytes() -> Non
         assert_same(way, spans[start : start + 50])
 
 
+def test_what_differs_for_the_first_time_after_hundreds_of_spans_goes_the_quick_way_and_gives_the_same_bytes() -> None:
+    way = quick(TARGET, MASK, LIFTING)
+    assert way is not None
+    same = {"a": "always", "b": 1, "c": "", "d": ("x", "y"), "e": True}
+    new = [{}, {"a": "at last"}, {"b": 2, "e": False}, {"a": "x" * 100}, {"d": ("x",)}, {"d": ("z" * 300,)}]
+    spans = [span(number, {**same, "c": str(number), **new[number // 100]}) for number in range(1, 600)]
+    for start in range(0, 600, 50):
+        assert None not in way.written(spans[start : start + 50]).told
+        assert_same(way, spans[start : start + 50])
+
+
 @pytest.mark.parametrize("key", ["a", "langfuse.version", "gen_ai.usage.input_tokens"])
 def test_any_value_after_any_other_under_the_same_key_gives_the_same_bytes(key: str) -> None:
     way = quick(TARGET, MASK, LIFTING)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from otel_langfuse.model import Attributes, Span
 
 from ._looking import Looking
-from ._shapes import MAX_SHAPES, MAX_WORDS, Glances, Memory, Said, Shape, Written
+from ._shapes import MAX_WORDS, Glances, Memory, Said, Shape, Written
 from ._wire import LONGEST, attribute, attributes_parts, field, long_text_head, varint
 
 GROUP: Final = 12
@@ -51,8 +51,7 @@ class _Writing(Memory):
         """Forgets everything that holds a text of a span."""
         super().forget()
         self._words: dict[tuple[str, Any], bytes] = {}
-        self._names: dict[tuple[str, int], bytes] = {}
-        self._tails: dict[tuple[int, int], bytes] = {}
+        self._around: dict[tuple[str, int, int, int], tuple[bytes, bytes]] = {}
 
     def written(self, span: Span, texts: list[bytes]) -> Said | None:
         """The span's bytes, if it is a plain one; what of it nobody has looked at yet is added to ``texts``.
@@ -64,8 +63,7 @@ class _Writing(Memory):
          dropped_attributes, dropped_events, dropped_links, media) = span  # fmt: skip
         if events or links or message or state or dropped_attributes or dropped_events or dropped_links or media:
             return None
-        named = self._names.get((name, kind)) or self._named(name, kind, texts)
-        tail = self._tails.get((code, flags)) or self._tail(code, flags)
+        named, tail = self._around.get((name, kind, code, flags)) or self._new_around(name, kind, code, flags, texts)
         key = (scope.name, tuple(attributes))
         shape = self._shapes.get(key) or self._of_kinds(key, span)
         said = None if shape is None else self._attributes(shape, attributes, texts)
@@ -85,37 +83,47 @@ class _Writing(Memory):
     def _attributes(self, shape: Shape, attributes: Attributes, texts: list[bytes]) -> tuple[list[bytes], int] | None:
         """The attributes as they are written, in parts, and how long; None if they are of other kinds than the shape's."""
         values = tuple(attributes.values())
-        keys, kinds, pieces, last, words = shape.keys, shape.kinds, shape.pieces, shape.last, self._words
-        parts = pieces.copy()
+        changes = [*compress(shape.places, map(is_not, values, shape.last))]
+        if not changes:
+            return shape.parts, shape.size_bytes
+        keys, kinds, pieces, last, words, slots = shape.keys, shape.kinds, shape.pieces, shape.last, self._words, shape.slots
+        parts = shape.parts.copy()
         more = 0
-        for place in compress(shape.places, map(is_not, values, last)):
+        for place in changes:
             value = values[place]
             kind = type(value)
             if kind is not kinds[place]:
                 return None
+            slot = slots[place]
+            if slot is None:
+                shape.part(place)
+                return self._attributes(shape, attributes, texts)
             if kind is str and len(value) > LONGEST:
                 text = value.encode()
                 texts.append(text)
-                head = parts[2 * place] = long_text_head(_TAG, keys[place], text)
-                parts[2 * place + 1] = text
-                more += len(head) + len(text) - len(pieces[2 * place])
+                head = parts[slot] = long_text_head(_TAG, keys[place], text)
+                parts[slot + 1] = text
+                more += len(head) + len(text) - len(pieces[place])
                 continue
             key = keys[place]
             piece = words.get((key, value)) if kind is str or kind is tuple else None
             if piece is None:
                 piece = self._piece(key, value, texts)
-            if piece is pieces[2 * place]:  # the same text once more, as another object
+            if piece is pieces[place]:  # the same text once more, as another object
                 last[place] = value
                 continue
-            grown = len(piece) - len(pieces[2 * place])
-            parts[2 * place] = piece
+            grown = len(piece) - len(pieces[place])
+            parts[slot] = piece
             if len(piece) <= MAX_PIECE_BYTES:
-                pieces[2 * place] = piece
+                pieces[place] = shape.parts[slot] = piece
                 last[place] = value
                 shape.size_bytes += grown
             else:
                 more += grown
-        return parts, shape.size_bytes + more
+        size_bytes = shape.size_bytes + more
+        if shape.settles:
+            shape.settle(changes)
+        return parts, size_bytes
 
     def _piece(self, key: str, value: Any, texts: list[bytes]) -> bytes:
         """A value that is no long text, as an attribute."""
@@ -131,23 +139,18 @@ class _Writing(Memory):
             self._words[key, value] = piece
         return piece
 
-    def _named(self, name: str, kind: int, texts: list[bytes]) -> bytes:
+    def _new_around(self, name: str, kind: int, code: int, flags: int, texts: list[bytes]) -> tuple[bytes, bytes]:
+        """Name and kind, which stand before the times, and status and flags, at the end; an empty status is written, too."""
         if len(name) > LONGEST or not 1 <= kind <= 5:
             raise _LongWayError
         text = name.encode()
         texts.append(text)
-        if len(self._names) >= MAX_WORDS:
-            self._names.clear()
-        piece = self._names[name, kind] = field(b"\x2a", text) + b"\x30" + varint(kind)
-        return piece
-
-    def _tail(self, code: int, flags: int) -> bytes:
-        """Status and flags; an empty status is written, too."""
         status = {0: b"\x7a\x00", 1: b"\x7a\x02\x18\x01", 2: b"\x7a\x02\x18\x02"}[code]
-        if len(self._tails) >= MAX_SHAPES:
-            self._tails.clear()
-        tail = self._tails[code, flags] = status + (b"\x85\x01" + _FIXED32(flags) if flags else b"")
-        return tail
+        made = field(b"\x2a", text) + b"\x30" + varint(kind), status + (b"\x85\x01" + _FIXED32(flags) if flags else b"")
+        if len(self._around) >= MAX_WORDS:
+            self._around.clear()
+        self._around[name, kind, code, flags] = made
+        return made
 
 
 def with_more(written: bytes, span: Span, more: Attributes) -> bytes | None:

@@ -45,6 +45,10 @@ class Look(Protocol):
     def counts(self) -> bool:
         """Whether they may tell of tokens."""
 
+    @property
+    def is_always_fine(self) -> bool:
+        """Whether no span of this shape needs a correction."""
+
     def is_fine(self, span: Span) -> bool:
         """Whether this one needs no correction."""
 
@@ -68,20 +72,72 @@ NOTHING: Final = Glances(lambda _: False, lambda _: False, lambda _: False)
 """For spans that were looked at before."""
 
 
+SETTLES: Final = 8
+"""After so many spans of a shape in which something differed, what never did is joined."""
+
+
 class Shape:
     """What spans of one shape have in common, and what the latest of them said: its short values, and each as it is written."""
 
-    __slots__ = ("counts", "keys", "kinds", "last", "look", "pieces", "places", "size_bytes")
+    __slots__ = (
+        "_varies",
+        "counts",
+        "keys",
+        "kinds",
+        "last",
+        "look",
+        "parts",
+        "pieces",
+        "places",
+        "settles",
+        "size_bytes",
+        "slots",
+    )
 
     def __init__(self, keys: tuple[str, ...], kinds: tuple[type, ...], look: Look | None) -> None:
         self.keys = keys
         self.kinds = kinds
         self.places = range(len(keys))
         self.last: list[Any] = [_NEVER] * len(keys)
-        self.pieces: list[bytes] = [b""] * (2 * len(keys))  # two for each: what is before a long text, and that
+        self.pieces = [b""] * len(keys)
         self.size_bytes = 0  # of the pieces
-        self.look = look
+        self.look = None if look is None or look.is_always_fine else look
         self.counts = look is not None and look.counts
+        self.settles = SETTLES
+        self._varies: set[int] = set(self.places)
+        self._join()
+
+    def _join(self) -> None:
+        """Two parts for each place whose value varies, what is before a long text and that; between them one for all others."""
+        self.parts: list[bytes] = []
+        self.slots: list[int | None] = []  # where the parts of each place begin; None: it is joined with others
+        run: list[bytes] = []
+        for place, piece in enumerate(self.pieces):
+            if place not in self._varies:
+                run.append(piece)
+                self.slots.append(None)
+                continue
+            if run:
+                self.parts.append(b"".join(run))
+                run = []
+            self.slots.append(len(self.parts))
+            self.parts += piece, b""
+        self.parts.append(b"".join(run))
+
+    def settle(self, changes: Sequence[int]) -> None:
+        """One more span has come, in which what stands in these places differed from the one before."""
+        if self.settles == SETTLES:  # the first of all, in which everything is new
+            self._varies.clear()
+        else:
+            self._varies.update(changes)
+        self.settles -= 1
+        if not self.settles:
+            self._join()
+
+    def part(self, place: int) -> None:
+        """This one varies, too."""
+        self._varies.add(place)
+        self._join()
 
 
 class Memory:

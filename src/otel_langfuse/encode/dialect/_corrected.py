@@ -152,6 +152,11 @@ class Glance:
         self._names: tuple[str, ...] | None = ()  # what rules read; None where nothing is remembered
         self._verdicts: dict[Any, bool] = {}
 
+    @property
+    def is_always_fine(self) -> bool:
+        """Whether there is nothing to be asked of any of them."""
+        return not (self._look.groups or self._look.checks or self._look.has_prompt)
+
     def is_fine(self, span: Span) -> bool:
         """Whether this one needs no correction. It has no value but texts, booleans, finite numbers and lists of texts."""
         look, attributes = self._look, span.attributes
