@@ -269,6 +269,24 @@ def test_where_a_dialect_is_written_spans_are_looked_at_quickly_and_the_bytes_ar
         assert_same(way, spans, target=target)
 
 
+@pytest.mark.parametrize(
+    ("workload", "name"), [("W1", "gen_ai"), ("W1", "openinference"), ("W4", "langfuse"), ("W4", "openinference")]
+)
+def test_a_dialect_is_added_to_what_is_written_already(workload: str, name: Any) -> None:
+    target, (plain, _) = TARGET._replace(dialect=name), from_sdk(workloads.sdk_spans(workload, 10))
+    spans = [
+        one._replace(status_code=code, flags=flags, attributes={**one.attributes, "more": "x" * size})
+        for one in plain
+        for code in (0, 1)
+        for flags in (0, 0x101)
+        for size in (1, 70, 20_000)
+    ]
+    way = quick(target, MASK, LIFTING)
+    assert way is not None
+    assert None not in way.written(spans).bodies
+    assert_same(way, spans, target=target)
+
+
 @given(st.lists(st.lists(spans_of_any_kind, max_size=20), max_size=3))
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_translated_is_looked_at_quickly_and_the_spans_are_the_same(batches: list[list[Span]]) -> None:
