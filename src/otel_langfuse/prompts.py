@@ -19,7 +19,6 @@ from . import threads
 from .api import Api
 from .errors import ApiError
 
-CACHE_TTL_S: Final = 60.0
 MAX_CACHED: Final = 1_000
 """Prompts that are kept, the latest ones."""
 
@@ -133,8 +132,10 @@ def _messages(part: Mapping[str, Any], variables: Mapping[str, Any]) -> list[dic
 class Prompts:
     """Prompts of one project. Safe to use on any thread."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, *, cache_ttl_s: float) -> None:
+        """Args: ``cache_ttl_s``: for how long a prompt is used without asking again, where ``get`` is not told."""
         self._api = api
+        self._cache_ttl_s = cache_ttl_s
         self._cache: OrderedDict[tuple[str, str], tuple[float, Prompt]] = OrderedDict()
         self._refreshing: dict[tuple[str, str], float] = {}
         self._lock = threads.RLock()
@@ -157,7 +158,7 @@ class Prompts:
             version: its number; or
             label: what it is labelled.
             fallback: what to use where it cannot be fetched: a text, or messages.
-            cache_ttl_seconds: for how long it is used without asking again; default 60. 0: it is fetched now.
+            cache_ttl_seconds: for how long it is used without asking again; by default as configured (60). 0: it is fetched now.
             max_retries: how often fetching is tried again; default 2. What the server refuses is not.
             fetch_timeout_seconds: for one request; by default ``timeout``.
 
@@ -166,7 +167,7 @@ class Prompts:
         """
         key = (name, f"version {version}" if version is not None else f"label {label or 'production'}")
         query: dict[str, str | int | None] = {"version": version, "label": None if version is not None else label}
-        ttl_s = CACHE_TTL_S if cache_ttl_seconds is None else cache_ttl_seconds
+        ttl_s = self._cache_ttl_s if cache_ttl_seconds is None else cache_ttl_seconds
         found = self._cache.get(key) if ttl_s > 0 else None
         if found is not None:
             if time.monotonic() - found[0] > ttl_s:

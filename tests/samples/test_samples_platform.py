@@ -112,6 +112,17 @@ def test_a_prompt_is_kept_for_a_while_and_then_fetched_in_the_background(server:
     assert langfuse.get_prompt("p", version=1).prompt == "three"
 
 
+@pytest.mark.parametrize(("told", "asked_for"), [("0", 3), ("600", 1)])
+def test_for_how_long_a_prompt_is_kept_the_environment_may_say(
+    told: str, asked_for: int, server: LangfuseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGFUSE_PROMPT_CACHE_DEFAULT_TTL_SECONDS", told)
+    langfuse = Langfuse()
+    langfuse.create_prompt(name="p", prompt="one", labels=["production"])
+    assert [langfuse.get_prompt("p").prompt for _ in range(3)] == ["one"] * 3
+    assert asked(server, "/v2/prompts") == asked_for
+
+
 def test_without_a_server_what_is_known_is_used_then_a_fallback_then_it_raises(
     server: LangfuseServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -93,7 +93,7 @@ class Platform:
 
     def _prompted(self) -> Prompts:
         if self._prompts is None:  # two threads may make two: the later one stays
-            self._prompts = Prompts(self._calls())
+            self._prompts = Prompts(self._calls(), cache_ttl_s=self._client.config.prompt_cache_ttl_s)
         return self._prompts
 
     def _calls(self) -> Api:

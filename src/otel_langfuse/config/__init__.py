@@ -365,6 +365,15 @@ class Config:
         "LANGFUSE_MAX_RETRIES",
         argument="max_retries",
     )
+    prompt_cache_ttl_s: float = _setting(
+        60.0,
+        _checks.real(0.0, 366 * 24 * 3600.0),
+        "a number from 0 to 31622400 (seconds)",
+        "For how long `get_prompt` uses what it has fetched without asking again, where it is not told; 0: never.",
+        "LANGFUSE_PROMPT_CACHE_DEFAULT_TTL_SECONDS",
+        argument="prompt_cache_ttl",
+        unit="s",
+    )
     debug: bool = _setting(
         False,
         _checks.truth,

@@ -114,6 +114,7 @@ class LangfuseSpanProcessor(SpanProcessor):
         enabled: False: nothing is recorded, sent or counted, and no thread is started.
         debug: an invalid score raises ``ScoreError``.
         max_retries: how often ``auth_check`` and the like are tried again. Spans are tried again as long as the queue holds them.
+        prompt_cache_ttl: seconds for which ``get_prompt`` uses what it has fetched, where it is not told; default 60.
 
     Raises:
         ConfigError: a setting cannot work.

@@ -56,3 +56,4 @@ class ProcessorSettings(TypedDict, total=False):
     enabled: bool | None
     debug: bool | None
     max_retries: int | None
+    prompt_cache_ttl: float | None
