@@ -808,6 +808,72 @@ def test_a_block_that_ends_in_another_context_than_it_began_in_is_no_trouble(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+@pytest.mark.parametrize(
+    ("told", "ended"),
+    [
+        (1_767_225_600_000_000_001, 1_767_225_600_000_000_001),
+        (datetime(2026, 1, 1, tzinfo=timezone.utc), 1_767_225_600_000_000_000),
+        (1_767_225_600.5, 1_767_225_600_500_000_000),
+        ("2026-01-01T00:00:00Z", 1_767_225_600_000_000_000),
+    ],
+)
+def test_an_end_may_be_told_as_any_moment(told: Any, ended: int, recorder: Recorder) -> None:
+    start_observation("one").end(end_time=told)
+    assert recorder.span().end_time == ended
+
+
+def test_an_end_that_is_no_moment_is_now(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    started = start_observation("one")
+    started.end(end_time=object())  # type: ignore[arg-type]
+    assert recorder.span().end_time >= recorder.span().start_time
+    assert "end_time is left out: expected a datetime" in caplog.text
+
+
+# -- metadata, however often and however much ------------------------------------------------------------------------------------
+
+
+def metadata_of(recorder: Recorder) -> dict[str, Any]:
+    found = stored(recorder).metadata
+    return {key: value for key, value in found.items() if key not in ("attributes", "resourceAttributes", "scope")}
+
+
+@pytest.mark.parametrize("sizes", [(1,) * 200, (40, 40, 40, 40), (60, 1, 60), (1, 100, 30, 100), (48, 49, 48)])
+def test_metadata_is_merged_however_much_and_costs_the_span_nothing_else(sizes: tuple[int, ...], recorder: Recorder) -> None:
+    expected: dict[str, Any] = {}
+    with start_as_current_observation("one", as_type="generation", input="in", model="m") as one:
+        for step, size in enumerate(sizes):
+            new = {f"k{step}_{number}": number for number in range(size)} | {"last": step, "text": f"step {step}"}
+            expected |= new
+            one.update(metadata=new)
+        one.update(output="out", usage_details={"input": 1}, status_message="well")
+    found = stored(recorder)
+    assert (found.type, found.input, found.output, found.model, found.usage_details) == (
+        "generation",
+        "in",
+        "out",
+        "m",
+        {"input": 1},
+    )
+    assert metadata_of(recorder) == expected
+    assert len(recorder.span().attributes) < 128
+    assert recorder.span().dropped_attributes == 0
+
+
+def test_metadata_of_the_trace_is_merged_as_well(recorder: Recorder) -> None:
+    with start_as_current_observation("one", input="in") as one:
+        for step in range(150):
+            update_current_trace(metadata={f"k{step}": step, "last": step})
+        one.update(output="out")
+    found = stored(recorder)
+    assert (found.input, found.output) == ("in", "out")
+    assert {key: found.trace.metadata[key] for key in ("k0", "k99", "k149", "last")} == {
+        "k0": 0,
+        "k99": 99,
+        "k149": 149,
+        "last": 149,
+    }
+
+
 def test_every_public_name_of_the_writing_side_is_at_the_front_door() -> None:
     from otel_langfuse import tracing  # noqa: PLC0415
 

@@ -346,6 +346,15 @@ def set_first(span: Any, attributes: Mapping[str, Any]) -> None:
     span.set_attributes(attributes)
 
 
+def attributes_of(span: Any) -> Mapping[str, Any]:
+    """What a recording span says so far, to be looked at and not kept; nothing where its class does not tell."""
+    if _OF_SDK.get(type(span)) or _is_of_sdk(span):
+        held: dict[str, Any] = span._attributes._dict  # noqa: SLF001
+        return held
+    found = getattr(span, "attributes", None)
+    return found if isinstance(found, Mapping) else {}
+
+
 def set_propagated(span: Any, context: Context | None, *, trust_baggage: bool) -> None:
     """Sets what is propagated in ``context`` on a span that is just starting, as far as the span does not say it itself."""
     found: Any = (current_context() if context is None else context).get(_KEY)

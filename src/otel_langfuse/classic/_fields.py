@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from otel_langfuse.tracing._ending import nanoseconds
 from otel_langfuse.tracing._origin import NOTES
 from otel_langfuse.tracing.fields import OBSERVATION
 
@@ -58,7 +58,7 @@ def given(fields: Mapping[str, Any], *, of_trace: bool = False) -> Given:
     """
     known = {_CAMEL.get(name, name): value for name, value in fields.items() if value is not None}
     name = text_of("name", known.pop("name", None))
-    times = {key: _nanoseconds(key, known.pop(key)) for key in _TIMES & known.keys()}
+    times = {key: nanoseconds(key, known.pop(key)) for key in _TIMES & known.keys()}
     ids = {key: text for key in _IDS & known.keys() if (text := text_of(key, known.pop(key)))}
     trace = {key: known.pop(key) for key in _OF_TRACE & known.keys() if of_trace or key != "tags"}
     _fold(known)
@@ -105,16 +105,3 @@ def _add_metadata(known: dict[str, Any], more: Any, name: str) -> None:
     had = known.get("metadata")
     base = dict(had) if isinstance(had, Mapping) else {} if had is None else {"metadata": had}
     known["metadata"] = {**base, **(more if isinstance(more, Mapping) else {name: more})}
-
-
-def _nanoseconds(name: str, value: Any) -> int | None:
-    """A ``datetime``, local time if it names no zone; seconds since 1970; or nanoseconds, which are whole and larger."""
-    try:
-        if isinstance(value, datetime):
-            return int(value.timestamp() * 1_000_000) * 1_000
-        if isinstance(value, str):
-            return _nanoseconds(name, datetime.fromisoformat(value.replace("Z", "+00:00")))
-        return int(value) if value > 1e14 else int(value * 1e9)
-    except Exception:  # noqa: BLE001 - somebody's object
-        NOTES.note(f"value {name}", f"{name} is left out: expected a datetime")
-        return None

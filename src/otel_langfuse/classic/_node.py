@@ -23,6 +23,7 @@ from otel_langfuse import model
 from otel_langfuse.propagation import of_all_spans, project_of, set_attributes, tell_late
 from otel_langfuse.spans import from_sdk
 from otel_langfuse.tracing import _ending
+from otel_langfuse.tracing._metadata import merged
 from otel_langfuse.tracing._origin import NOTES
 from otel_langfuse.tracing.fields import OBSERVATION, TRACE, added, attribute_of, set_on
 
@@ -184,6 +185,8 @@ class Node:
             if span.is_recording():
                 if name is not None:
                     span.update_name(name)
+                for held in (names.OBSERVATION_METADATA, names.TRACE_METADATA):
+                    attributes = merged(span, held, attributes)
                 set_on(span, attributes)
                 if not span.is_recording() and any(attribute_of(span, key) != value for key, value in attributes.items()):
                     self._set_late(attributes, name)  # another thread was faster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from opentelemetry.trace import Span, Status, StatusCode
@@ -70,3 +71,16 @@ def said(error: BaseException) -> str:
 def _has_said_why(span: Span) -> bool:
     status: Any = getattr(span, "status", None)
     return getattr(status, "status_code", None) is StatusCode.ERROR and bool(getattr(status, "description", None))
+
+
+def nanoseconds(name: str, value: Any) -> int | None:
+    """A ``datetime``, local time if it names no zone; seconds since 1970; or nanoseconds, which are whole and larger."""
+    try:
+        if isinstance(value, datetime):
+            return int(value.timestamp() * 1_000_000) * 1_000
+        if isinstance(value, str):
+            return nanoseconds(name, datetime.fromisoformat(value.replace("Z", "+00:00")))
+        return int(value) if value > 1e14 else int(value * 1e9)
+    except Exception:  # noqa: BLE001 - somebody's object
+        NOTES.note(f"value {name}", f"{name} is left out: expected a datetime")
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, get_args
 
 from opentelemetry.trace import Span, Status, StatusCode
@@ -13,6 +14,7 @@ from otel_langfuse import picture
 from otel_langfuse.config import ENVIRONMENT_EXPECTED, checked_environment
 from otel_langfuse.propagation import MAX_CHARACTERS, set_attributes
 
+from ._metadata import add_metadata
 from ._origin import NOTES
 
 ObservationType: TypeAlias = Literal[
@@ -21,12 +23,6 @@ ObservationType: TypeAlias = Literal[
 """The ten types of ``model.OBSERVATION_TYPES``."""
 
 TYPES: Final = frozenset(get_args(ObservationType))
-
-MAX_METADATA_KEYS: Final = 48
-"""Entries of one metadata mapping that become attributes of their own; a larger mapping becomes one attribute, as JSON.
-
-A span takes 128 attributes by default, and then loses its oldest: the input.
-"""
 
 LEVELS: Final = {
     **dict.fromkeys(("DEBUG", "TRACE", "VERBOSE"), "DEBUG"),
@@ -180,30 +176,6 @@ def _tags(value: Any) -> tuple[str, ...]:
     return tuple(map(_user_text, value))
 
 
-def _metadata(name: str) -> Callable[[Attributes, Any], None]:
-    """Each entry under a key of its own: so the next update adds to them, and numbers stay numbers.
-
-    What is no mapping becomes the entry ``metadata``, as Langfuse's server stores it (api.md 2.9).
-    """
-
-    def add(attributes: Attributes, value: Any) -> None:
-        entries = value if isinstance(value, Mapping) else {"metadata": value}
-        if len(entries) > MAX_METADATA_KEYS:
-            attributes[name] = picture.text(dict(entries))
-            return
-        for key, item in entries.items():
-            if item is not None:
-                attributes[f"{name}.{key}"] = item if _is_number(item) else picture.text(item)
-
-    return add
-
-
-def _is_number(value: Any) -> bool:
-    """Whether an attribute may hold it as it is: OTLP has integers of 64 bits."""
-    kind = type(value)
-    return kind is bool or kind is float or (kind is int and -(1 << 63) <= value < 1 << 63)
-
-
 def _prompt(attributes: Attributes, value: Any) -> None:
     """Name and version, or neither: with one of them alone the server drops the observation (mapping.md 16)."""
     if getattr(value, "is_fallback", False):
@@ -224,7 +196,7 @@ OBSERVATION: Final[_Table] = {
     "model_parameters": (names.OBSERVATION_MODEL_PARAMETERS, _object),
     "usage_details": (names.OBSERVATION_USAGE_DETAILS, _object),
     "cost_details": (names.OBSERVATION_COST_DETAILS, _object),
-    "metadata": (None, _metadata(names.OBSERVATION_METADATA)),
+    "metadata": (None, partial(add_metadata, names.OBSERVATION_METADATA)),
     "prompt": (None, _prompt),
 }
 
@@ -239,7 +211,7 @@ TRACE: Final[_Table] = {
     "output": (names.TRACE_OUTPUT, picture.text),
     "tags": (names.TRACE_TAGS, _tags),
     "public": (names.TRACE_PUBLIC, bool),
-    "metadata": (None, _metadata(names.TRACE_METADATA)),
+    "metadata": (None, partial(add_metadata, names.TRACE_METADATA)),
 }
 
 _EXPECTED: Final = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Token
+from datetime import datetime
 from time import time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -94,10 +95,11 @@ class Observation:
     def _target(self) -> dict[str, Any]:
         return {"trace_id": self.trace_id, "observation_id": self.id, "span": self._span}
 
-    def end(self, *, end_time: int | None = None) -> Self:
-        """Ends the observation, now or at ``end_time`` (nanoseconds since 1970). A second time does nothing."""
+    def end(self, *, end_time: int | datetime | None = None) -> Self:
+        """Ends the observation, now or at ``end_time`` (nanoseconds since 1970, or a ``datetime``). Twice does nothing."""
         if self._span.is_recording():
-            _ending.end(self._span, end_time)
+            moment = end_time if end_time is None or isinstance(end_time, int) else _ending.nanoseconds("end_time", end_time)
+            _ending.end(self._span, moment)
         return self
 
     def start_observation(

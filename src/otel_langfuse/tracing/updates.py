@@ -11,6 +11,7 @@ from opentelemetry.trace.propagation import get_current_span
 from otel_langfuse import attributes as names
 from otel_langfuse.propagation import project_of, set_attributes, tell_late
 
+from ._metadata import merged
 from ._origin import NOTES, local_root, origin
 from .fields import OBSERVATION, TRACE, Attributes, ObservationFields, TraceUpdate, added, attribute_of, set_on
 
@@ -62,7 +63,8 @@ def update(span: Span, name: str | None, fields: Mapping[str, Any], attributes: 
         if span.is_recording():
             if name is not None:
                 span.update_name(str(name))
-            set_on(span, added(OBSERVATION, fields, attributes or {}))
+            made = added(OBSERVATION, fields, attributes or {})
+            set_on(span, merged(span, names.OBSERVATION_METADATA, made) if "metadata" in fields else made)
         elif getattr(span, "end_time", None) is not None:
             NOTES.note("update", "an update is lost: the observation had ended")
     except Exception as error:  # noqa: BLE001 - of a foreign span
@@ -98,4 +100,4 @@ def _tell(span: Span, attributes: Attributes) -> None:
         had = attribute_of(span, names.TRACE_TAGS)
         tags = tuple(dict.fromkeys([*(had if isinstance(had, (list, tuple)) else ()), *tags]))
         attributes = {**attributes, names.TRACE_TAGS: tags}
-    set_attributes(span, attributes)
+    set_attributes(span, merged(span, names.TRACE_METADATA, attributes))
