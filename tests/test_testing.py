@@ -17,7 +17,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_langfuse import ConfigError, observe, propagate_attributes, start_as_current_observation
+from otel_langfuse import (
+    ConfigError,
+    observe,
+    propagate_attributes,
+    start_as_current_observation,
+    start_observation,
+    update_current_trace,
+)
 from otel_langfuse.testing import START_TIME, TICK, Captured, capture
 
 
@@ -59,6 +66,30 @@ def test_a_whole_trace_as_text_is_the_same_in_every_run() -> None:
             run()
         snapshots.add(observations.snapshot())
     assert snapshots == {SNAPSHOT}
+
+
+def test_what_is_said_of_a_trace_is_shown_once() -> None:
+    with (
+        capture() as observations,
+        propagate_attributes(metadata={"team": "a"}, trace_name="request", user_id="ada"),
+        start_as_current_observation("one", input="in", metadata={"own": 1}),
+    ):
+        update_current_trace(output="told", metadata={"k": 2})
+        start_observation("two").end()
+    assert (
+        observations.snapshot()
+        == """\
+trace 1
+  name: "request"
+  user_id: "ada"
+  output: "told"
+  metadata: {"k":2,"team":"a"}
+  span one
+    input: "in"
+    metadata: {"own":1}
+    span two
+"""
+    )
 
 
 def test_what_no_wire_takes_is_shown_all_the_same() -> None:

@@ -57,7 +57,10 @@ _SHOWN: Final = (
     "output",
     "metadata",
 )
-_SHOWN_OF_TRACE: Final = ("user_id", "session_id", "tags", "release", "public")
+_SHOWN_OF_TRACE: Final = ("name", "user_id", "session_id", "tags", "release", "public", "input", "output", "metadata")
+_OF_ROOT: Final = ("name", "input", "output")
+"""What a trace has from its root, where nobody says it otherwise."""
+
 _DEFAULTS: Final[Mapping[str, Any]] = {"level": "DEFAULT", "environment": "default"}
 
 
@@ -110,10 +113,7 @@ class Captured(Sequence[Observation]):
 
     def tree(self) -> list[dict[str, Json]]:
         """Each trace as JSON: its fields, and its ``observations``, each with those below it; only what is set."""
-        return [
-            {**_set_fields(_joined(one.trace for one in group), _SHOWN_OF_TRACE), "observations": _branches(group)}
-            for group in _by_trace(self)
-        ]
+        return [{**_said_of_trace(group), "observations": _branches(group)} for group in _by_trace(self)]
 
     def snapshot(self) -> str:
         """The whole of it as text: one line for each observation and each of its fields that is set, children indented.
@@ -275,12 +275,24 @@ def _by_trace(observations: Iterable[Observation]) -> list[list[Observation]]:
     return list(groups.values())
 
 
+def _said_of_trace(group: Sequence[Observation]) -> dict[str, Json]:
+    """What is set of the trace, as far as its observations do not say the same."""
+    found = _set_fields(_joined(one.trace for one in group), _SHOWN_OF_TRACE)
+    for name in _OF_ROOT:
+        if any(one.is_root and getattr(one, name) == found.get(name) for one in group):
+            found.pop(name, None)
+    own = {key: item for key, item in found.pop("metadata", {}).items() if all(one.metadata.get(key) != item for one in group)}
+    return {**found, "metadata": own} if own else found
+
+
 def _joined(said: Iterable[TraceFields]) -> TraceFields:
     """What the observations say of their trace together, as Langfuse joins it: the later wins, tags are added up."""
     joined, tags = TraceFields(), dict[Any, None]()
     for fields in said:
         tags.update(dict.fromkeys(fields.tags))
+        metadata = {**(joined.metadata or {}), **(fields.metadata or {})}
         joined = joined._replace(**{name: value for name, value in fields._asdict().items() if value is not None})
+        joined = joined._replace(metadata=metadata)
     return joined._replace(tags=sorted(map(str, tags)))
 
 
