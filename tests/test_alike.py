@@ -328,7 +328,9 @@ def rules_of(**sources: Source) -> Index:
     """Rules that set one field each."""
     plain = {"type": computed(lambda: "span"), "level": computed(lambda: "DEFAULT"), "name": seen(lambda view: view.span.name)}
     rules = {field: Rule(f"test/{field}/slug", {field: source}, "") for field, source in {**plain, **sources}.items()}
-    return Index([Convention("test", tuple(rules.values()))], {field: (rule.id,) for field, rule in rules.items()})
+    return Index(
+        [Convention("test", tuple(rules.values()), content=("hidden",))], {field: (rule.id,) for field, rule in rules.items()}
+    )
 
 
 def assert_same_by(index: Index, values: Sequence[dict[str, Any]], **changes: Sequence[Any]) -> Alike:
@@ -362,6 +364,12 @@ def test_a_rule_that_looks_at_another_key_by_and_by_is_asked_when_that_changes()
     for count in range(len(values)):
         memory = assert_same_by(index, [{**value, "b": long} for value in values[:count]])
         assert not [text for text in texts_in(memory, set()) if "sesame" in text]
+
+
+def test_a_rule_that_looks_at_a_key_that_is_not_shown_by_and_by_is_asked_when_that_changes() -> None:
+    index = rules_of(version=seen(lambda view: "x" if view.attributes["a"] else view.attributes["hidden"].upper(), attr("a")))
+    texts = ["text"] * 16 + ["other", "another", "another", "other"]
+    assert_same_by(index, [{"a": 1000 if place < 8 else 0, "hidden": text} for place, text in enumerate(texts)])
 
 
 def test_a_rule_that_looks_at_the_span_is_asked_for_every_one() -> None:

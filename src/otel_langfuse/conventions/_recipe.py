@@ -317,7 +317,7 @@ def _copier(value: Any) -> Callable[[Any], Any] | None:
 def is_usual(value: Any, kind: Any) -> bool:
     """Whether the server gets the value as it is, or, of a tuple, as a list of texts (``_view.received``)."""
     if kind is tuple:
-        return bool(value) and _TEXT.issuperset(map(type, value))
+        return _TEXT.issuperset(map(type, value))
     if kind is int:
         return bool(-_MAX <= value <= _MAX)
     if kind is float:
