@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -389,6 +390,19 @@ def test_a_rule_that_does_not_win_any_more_leaves_its_place_to_others() -> None:
     order = {"type": ("test/type/slug",), "level": ("test/level/slug",), "name": (first.id, second.id)}
     index = Index([Convention("test", (*plain, first, second))], order)
     assert_same_by(index, [{"a": value, "b": "text"} for value in [9] * 8 + [1] * 8 + [9] * 3 + [1, 9] * 20])
+
+
+def test_a_span_without_a_name_is_unlike_others() -> None:
+    index = rules_of(version=seen(lambda view: view.span.name or "none"))
+    assert_same_by(index, [{}] * 12, name=["call"] * 6 + ["", "call"] * 3)
+
+
+def test_of_spans_with_a_message_or_attributes_that_are_no_dict_nothing_is_remembered() -> None:
+    for changes in ({"status_message": "sesame"}, {"attributes": MappingProxyType({"other": "sesame"})}):
+        memory = Alike(CORRECTED_INDEX)
+        for number in range(1, 8):
+            assert_same(memory, [span(number, {"other": "text"})._replace(**changes)])
+        assert "sesame" not in texts_in(memory, set())
 
 
 def test_a_span_whose_name_begins_as_a_rule_asks_is_unlike_others() -> None:
