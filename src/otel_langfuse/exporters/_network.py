@@ -137,6 +137,7 @@ class NetworkExporter(LangfuseExporter):
         media = None if config is None or missing else media_way(config, to_langfuse=is_langfuse, name=name)
         super().__init__(name=name, timeout_s=timeout_s, mask=mask, media=media, config=config)
         self.target = target
+        self._transport = transport
         self._seen = Seen()
         self._missing = missing
         self._quick: tuple[Masking | None, Quick | None] | None = None
