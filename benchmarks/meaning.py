@@ -106,7 +106,7 @@ def subjects(stock: list[ReadableSpan]) -> dict[str, Subject]:
         if not dialect.speaks(spans[0], name):
 
             def written(name: dialect.Dialect = name) -> object:
-                return [dialect.with_dialect(span, made, name) for span, made in zip(spans, translated, strict=True)]
+                return dialect.with_said(spans, dialect.said_of(spans, translated, name))
 
             found[f"write {name}"] = Subject(written, share=DIALECT)
             found[f"translate, write {name}"] = Subject(lambda name=name: dialect.in_dialect(spans, name))

@@ -32,6 +32,7 @@ __all__ = [
     "in_dialect",
     "needs_around",
     "said_beside",
+    "said_of",
     "speaks",
     "with_dialect",
     "with_said",
@@ -145,15 +146,21 @@ def in_dialect(spans: Sequence[Span], dialect: Dialect, *, only: bool = False, d
 
 
 def said_beside(spans: Sequence[Span], dialect: Dialect, *, deprecated: bool = False) -> list[Written]:
-    """What ``in_dialect`` adds to each of them: nothing where it speaks the dialect already.
+    """What ``in_dialect`` adds to each of them: nothing where it speaks the dialect already."""
+    if all(speaks(span, dialect) for span in spans):
+        return [NOTHING] * len(spans)
+    return said_of(spans, translate_all(spans), dialect, deprecated=deprecated)
+
+
+def said_of(
+    spans: Sequence[Span], observations: Sequence[Observation], dialect: Dialect, *, deprecated: bool = False
+) -> list[Written]:
+    """The same where they have been translated.
 
     Spans of one shape are asked together, row by row: see ``Rows.beside``.
     """
     said = [NOTHING] * len(spans)
     silent = [place for place, span in enumerate(spans) if not speaks(span, dialect)]
-    if not silent:
-        return said
-    observations = translate_all(spans)
     alike: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for place in silent:
         alike.setdefault((observations[place].type, tuple(spans[place].attributes)), []).append(place)
