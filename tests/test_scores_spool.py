@@ -161,14 +161,16 @@ def test_what_does_not_fit_makes_the_oldest_go_and_both_are_counted_where_they_c
         )
         give(scores, "old", comment="x" * 200_000)
         assert until(lambda: scores.stats().spooled == 1)
-        for number in range(4):
-            (span,) = sdk_spans([f"s{number}"], noise=os.urandom(200_000).hex())
+        given = 0
+        while not scores.stats().dropped and given < 20:  # while it is tried again it stays, and a span goes
+            (span,) = sdk_spans([f"s{given}"], noise=os.urandom(200_000).hex())
             processor.on_end(span)
+            given += 1
             assert until(lambda: processor.stats().queued == 0)
         assert scores.stats()[:5] == (1, 0, 0, {"spool_full": 1}, 0)
         spans = processor.stats()
-        assert spans.started == 4
-        assert spans.spooled + spans.dropped.get("spool_full", 0) == 4
+        assert spans.started == given
+        assert spans.spooled + spans.dropped.get("spool_full", 0) == given
         assert sum(len(body) + ROW_BYTES for _, _, body in rows(path)) <= 1 << 20
         langfuse.away = False
         assert processor.force_flush(8_000) or spans.dropped
