@@ -114,6 +114,10 @@ class Recorder:
 def _nothing_is_left_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(clients, "_clients", {})
     monkeypatch.setattr(clients, "_waiting", None)
+    # What a test makes the global provider is not the next one's, which may expect that there is none.
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", trace._TRACER_PROVIDER)
+    if trace._TRACER_PROVIDER is None:
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
     yield
     _origin.register()
     propagation.projects.clear()
