@@ -121,6 +121,7 @@ def _nothing_is_left_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     yield
     _origin.register()
     propagation.projects.clear()
+    propagation._late.clear()  # tests use the same few trace ids
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import gc
 import gzip
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,13 @@ def test_what_the_worker_does_with_a_span_takes_few_calls(workload: str, most: i
     assert ours < stock
 
 
+@pytest.fixture
+def _nothing_translated_yet() -> None:
+    """Other tests' spans, each unlike the one before, leave a memory that learns little more for a while."""
+    import_module("otel_langfuse.translate")._memories.clear()
+
+
+@pytest.mark.usefixtures("_nothing_translated_yet")
 @pytest.mark.parametrize(("workload", "most"), [("W1", 16), ("W2", 11), ("W4", 17), ("old", 26)])
 def test_translating_a_span_that_is_like_others_takes_few_calls(workload: str, most: int) -> None:
     spans, _ = from_sdk(meaning.old_spans(COUNT) if workload == "old" else workloads.sdk_spans(workload, COUNT))
@@ -156,6 +164,7 @@ def test_translating_a_span_that_is_like_others_takes_few_calls(workload: str, m
     assert calls_of(lambda: translate_all(spans)) / COUNT <= most
 
 
+@pytest.mark.usefixtures("_nothing_translated_yet")
 def test_translating_spans_that_are_like_no_other_takes_hardly_more_calls_than_without_a_memory() -> None:
     spans, _ = from_sdk(workloads.sdk_spans("W4", COUNT))
     kinds = [str, float, int]
