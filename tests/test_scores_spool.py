@@ -20,26 +20,18 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_langfuse import LangfuseIngestionExporter, LangfuseSpanProcessor, configure, retry
+from otel_langfuse import LangfuseIngestionExporter, LangfuseSpanProcessor, configure
 from otel_langfuse.config import Config
-from otel_langfuse.exporters import _outbox
 from otel_langfuse.scores import Scores
 from otel_langfuse.spool import ROW_BYTES
 from servers import Exchange, Server, Step, closed_port, hang, multi_status, sdk_spans, status
 
-pytestmark = pytest.mark.usefixtures("every_span")
+pytestmark = pytest.mark.usefixtures("every_span", "hurries")
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 KEYS = {"public_key": "pk-lf-PUBLIC", "secret_key": "sk-lf-SECRET"}
 NOT_AN_ARRAY = status(400, b'{"message":"Invalid request data"}')
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.05)
-    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.2)
-    monkeypatch.setattr(_outbox, "TAKE_OVER_INTERVAL_S", 0.3)
 
 
 @pytest.fixture

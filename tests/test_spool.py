@@ -43,21 +43,13 @@ from otel_langfuse.spool import (
 from otel_langfuse.stats import Ledger
 from servers import Exchange, Server, Step, closed_port, hang, multi_status, provider_with, reset, sdk_spans, status, when
 
-pytestmark = pytest.mark.usefixtures("every_span")
+pytestmark = pytest.mark.usefixtures("every_span", "hurries")
 
 SLACK_S = 0.4
 KEYS = {"public_key": "pk-lf-PUBLIC", "secret_key": "sk-lf-SECRET"}
 THERE = Destination("otlp", "http://host/v1/traces")
 ROOMY = Limits(1 << 30, 3600.0)
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits a tenth as long as in production, and dead processes noticed sooner."""
-    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.05)
-    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.2)
-    monkeypatch.setattr(_outbox, "TAKE_OVER_INTERVAL_S", 0.3)
 
 
 @pytest.fixture

@@ -118,12 +118,11 @@ class Ledger:
 
     def refuse(self, reason: DropReason, detail: str = "") -> None:
         """One was given to us that will not arrive: ``start`` and ``drop`` together, as for each span that is left out."""
-        cells = self._cells.get(threads.get_ident()) or self._mine()
+        cells = self._mine()
         key = reason._value_
         cells[_STARTED] += 1
         cells[key] += 1
-        if self._clock() - self._logged_at.get(key, -math.inf) >= LOG_INTERVAL_S:
-            self._log(key, ADVICE[reason][0], lambda: self._line(reason, detail))
+        self._log(key, ADVICE[reason][0], lambda: self._line(reason, detail))
 
     def tally(self, reason: DropReason, count: int = 1) -> None:
         """The same without a line, where another ledger's says it; what nobody has said is told at shutdown."""

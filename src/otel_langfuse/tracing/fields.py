@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 from otel_langfuse import attributes as names
 from otel_langfuse import picture
 from otel_langfuse.config import ENVIRONMENT_EXPECTED, checked_environment
-from otel_langfuse.propagation import MAX_CHARACTERS, set_attributes
+from otel_langfuse.propagation import MAX_CHARACTERS, attributes_of, set_attributes
 
 from ._metadata import add_metadata
 from ._origin import NOTES
@@ -142,8 +142,7 @@ def has_error_status(span: Span) -> bool:
 
 def attribute_of(span: Span, name: str) -> Any:
     """An attribute that a recording span has, None if it has none or its class does not tell."""
-    held = getattr(span, "attributes", None)
-    return held.get(name) if isinstance(held, Mapping) else None
+    return attributes_of(span).get(name)
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------------------
